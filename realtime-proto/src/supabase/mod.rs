@@ -1,0 +1,20 @@
+//! The payload vocabulary of Supabase Realtime: pure data, read and written, no state.
+//!
+//! Client and server half share these types and nothing else, so a mistake in one side's
+//! behaviour cannot cancel itself in the other's.
+
+mod broadcast;
+mod cause;
+mod change;
+mod join;
+mod system;
+
+pub use broadcast::{Broadcast, BroadcastMeta};
+pub use cause::{Cause, CauseKind, Retry};
+pub use change::{Change, ChangeEvent, ChangeKind};
+pub use join::{Binding, BroadcastConfig, JoinConfig, PresenceConfig, Replay};
+pub use system::{System, SystemStatus};
+
+pub(crate) use broadcast::write_broadcast;
+pub(crate) use change::{Ids, read_changes};
+pub(crate) use join::{JoinPayload, JoinResponse};
