@@ -72,11 +72,7 @@ impl Ref {
     /// Reads a ref this client may have sent: canonical decimal, nothing else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
-        if canonical {
-            text.parse().ok().map(Self)
-        } else {
-            None
-        }
+        if canonical { text.parse().ok().map(Self) } else { None }
     }
 }
 
@@ -99,17 +95,7 @@ mod tests {
     #[test]
     fn only_canonical_decimals_are_refs() {
         assert_eq!(Ref::parse("12"), Some(Ref(12)));
-        for text in [
-            "",
-            "0",
-            "012",
-            "+1",
-            "-1",
-            "1.0",
-            " 1",
-            "x",
-            "99999999999999999999",
-        ] {
+        for text in ["", "0", "012", "+1", "-1", "1.0", " 1", "x", "99999999999999999999"] {
             assert_eq!(Ref::parse(text), None, "{text:?}");
         }
     }

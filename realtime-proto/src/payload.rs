@@ -1,5 +1,6 @@
 //! What a message carries: raw JSON or opaque bytes, never parsed before someone asks.
 
+use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -37,10 +38,7 @@ impl Payload {
     /// are not strings.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, PayloadError> {
         let text = serde_json::to_vec(value).map_err(|e| PayloadError::new(&e))?;
-        Ok(Self {
-            bytes: Bytes::from(text),
-            json: true,
-        })
+        Ok(Self { bytes: Bytes::from(text), json: true })
     }
 
     /// Takes JSON text as it is, after checking that it is JSON.
@@ -62,28 +60,24 @@ impl Payload {
         let text = text.into();
         serde_json::from_str::<&serde_json::value::RawValue>(&text)
             .map_err(|e| PayloadError::new(&e))?;
-        Ok(Self {
-            bytes: Bytes::from(text),
-            json: true,
-        })
+        Ok(Self { bytes: Bytes::from(text), json: true })
     }
 
     /// Takes opaque bytes, sent as a binary frame where the protocol version has one.
     #[must_use]
     pub fn binary(bytes: impl Into<Bytes>) -> Self {
-        Self {
-            bytes: bytes.into(),
-            json: false,
-        }
+        Self { bytes: bytes.into(), json: false }
     }
 
     /// The empty JSON object, which Phoenix sends where there is nothing to say.
     #[must_use]
     pub const fn empty() -> Self {
-        Self {
-            bytes: Bytes::from_static(b"{}"),
-            json: true,
-        }
+        Self { bytes: Bytes::from_static(b"{}"), json: true }
+    }
+
+    /// The same content in memory of its own, so that the frame it came in can go.
+    pub(crate) fn detached(&self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), json: self.json }
     }
 
     /// JSON that was just written or checked by this crate.
@@ -98,9 +92,7 @@ impl Payload {
     /// [`PayloadError`] when the payload is binary or its JSON does not fit `T`.
     pub fn to<'a, T: Deserialize<'a>>(&'a self) -> Result<T, PayloadError> {
         if !self.json {
-            return Err(PayloadError {
-                what: "it is binary".into(),
-            });
+            return Err(PayloadError { what: Cow::Borrowed("it is binary") });
         }
         serde_json::from_slice(&self.bytes).map_err(|e| PayloadError::new(&e))
     }
@@ -108,11 +100,13 @@ impl Payload {
     /// The JSON text, or `None` for a binary payload.
     #[must_use]
     pub fn as_json(&self) -> Option<&str> {
-        if self.json {
-            core::str::from_utf8(&self.bytes).ok()
-        } else {
-            None
-        }
+        if self.json { core::str::from_utf8(&self.bytes).ok() } else { None }
+    }
+
+    /// Whether the payload is a JSON object.
+    #[must_use]
+    pub fn is_object(&self) -> bool {
+        self.json && self.bytes.trim_ascii_start().starts_with(b"{")
     }
 
     /// The bytes of the payload, JSON or not.
@@ -159,13 +153,15 @@ impl fmt::Debug for Payload {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the payload is not the JSON asked for: {what}")]
 pub struct PayloadError {
-    what: String,
+    what: Cow<'static, str>,
 }
 
 impl PayloadError {
     pub(crate) fn new(error: &serde_json::Error) -> Self {
-        Self {
-            what: error.to_string(),
-        }
+        Self { what: Cow::Owned(error.to_string()) }
+    }
+
+    pub(crate) const fn not_an_object() -> Self {
+        Self { what: Cow::Borrowed("it is not an object") }
     }
 }

@@ -54,32 +54,17 @@ impl Broadcast {
                     Some(raw) => Payload::trusted_json(frame.slice_ref(raw.get().as_bytes())),
                     None => Payload::empty(),
                 };
-                let meta = read
-                    .meta
-                    .and_then(|raw| serde_json::from_str(raw.get()).ok());
-                Some(Self {
-                    event: read.event.into_owned(),
-                    payload,
-                    meta,
-                })
+                let meta = read.meta.and_then(|raw| serde_json::from_str(raw.get()).ok());
+                Some(Self { event: read.event.into_owned(), payload, meta })
             }
-            Body::UserBroadcast {
-                event,
-                encoding,
-                metadata,
-                payload,
-            } => {
+            Body::UserBroadcast { event, encoding, metadata, payload } => {
                 let payload = frame.slice_ref(payload);
                 let payload = match encoding {
                     Encoding::Json => Payload::trusted_json(payload),
                     Encoding::Binary => Payload::binary(payload),
                 };
                 let meta = metadata.and_then(|text| serde_json::from_str(text).ok());
-                Some(Self {
-                    event: event.into(),
-                    payload,
-                    meta,
-                })
+                Some(Self { event: event.into(), payload, meta })
             }
             Body::Binary(_) | Body::Reply { .. } => None,
         }

@@ -211,10 +211,7 @@ const TEXTS: &[(&str, CauseKind)] = {
         ("TimeoutOnRpcCall", DatabaseUnavailable),
         ("ErrorOnRpcCall", DatabaseUnavailable),
         ("MusterJoinError", DatabaseUnavailable),
-        (
-            "UnableToReplayMessages: Realtime was unable",
-            DatabaseUnavailable,
-        ),
+        ("UnableToReplayMessages: Realtime was unable", DatabaseUnavailable),
         ("UnableToReplayMessages", ReplayRefused),
         ("RealtimeDisabledForConfiguration", PostgresRefused),
         ("PostgresChangesSubscribeTimeout", PostgresTimeout),
@@ -231,17 +228,11 @@ const TEXTS: &[(&str, CauseKind)] = {
         ("Failed to generate JWT signer", TokenInvalid),
         ("You do not have permissions to read", Unauthorized),
         ("You no longer have permission to read", PermissionLost),
-        (
-            "Realtime was unable to connect to the project database",
-            DatabaseUnavailable,
-        ),
+        ("Realtime was unable to connect to the project database", DatabaseUnavailable),
         ("Query was cancelled", DatabaseUnavailable),
         ("Node request timeout", DatabaseUnavailable),
         ("RPC call error", DatabaseUnavailable),
-        (
-            "Replication connection was not established",
-            ReplicationFailed,
-        ),
+        ("Replication connection was not established", ReplicationFailed),
         ("Server requested disconnect", DisconnectAnnounced),
         ("API key is missing", ApiKeyMissing),
         ("Realtime was disabled for this tenant", TenantDisabled),
@@ -252,40 +243,26 @@ const TEXTS: &[(&str, CauseKind)] = {
 };
 
 fn kind_of(text: &str) -> Option<CauseKind> {
-    TEXTS
-        .iter()
-        .find(|(prefix, _)| text.starts_with(prefix))
-        .map(|(_, kind)| *kind)
+    TEXTS.iter().find(|(prefix, _)| text.starts_with(prefix)).map(|(_, kind)| *kind)
 }
 
 impl Cause {
     /// A cause that speaks for itself.
     #[must_use]
     pub const fn new(kind: CauseKind) -> Self {
-        Self {
-            kind,
-            text: Cow::Borrowed(""),
-            retry_after: None,
-        }
+        Self { kind, text: Cow::Borrowed(""), retry_after: None }
     }
 
     /// A cause with the words behind it.
     #[must_use]
     pub fn with_text(kind: CauseKind, text: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            kind,
-            text: text.into(),
-            retry_after: None,
-        }
+        Self { kind, text: text.into(), retry_after: None }
     }
 
     /// Reads the `reason` of a refused join.
     #[must_use]
     pub fn from_join_refusal(reason: &str) -> Self {
-        Self::with_text(
-            kind_of(reason).unwrap_or(CauseKind::Unknown),
-            reason.to_string(),
-        )
+        Self::with_text(kind_of(reason).unwrap_or(CauseKind::Unknown), reason.to_string())
     }
 
     /// Reads the message of a `system` error, which tells why the channel is about to be closed
@@ -334,11 +311,7 @@ impl Cause {
                 };
                 Self::with_text(kind, text)
             }
-            CloseReason::Refused {
-                status,
-                body,
-                retry_after,
-            } => {
+            CloseReason::Refused { status, body, retry_after } => {
                 let said = refusal_text(body);
                 let kind = match (kind_of(&said), status) {
                     (Some(kind), _) => kind,
@@ -353,11 +326,7 @@ impl Cause {
                 } else {
                     alloc::format!("HTTP {status}: {said}")
                 };
-                Self {
-                    kind,
-                    text: text.into(),
-                    retry_after: *retry_after,
-                }
+                Self { kind, text: text.into(), retry_after: *retry_after }
             }
             CloseReason::Lost { detail } => {
                 Self::with_text(CauseKind::ConnectionLost, detail.clone())
@@ -428,11 +397,7 @@ mod tests {
     fn an_http_refusal_is_read_from_its_body_before_its_status() {
         let refused = |status, body: &str| {
             let body = body.to_string();
-            Cause::from_close(&CloseReason::Refused {
-                status,
-                body,
-                retry_after: None,
-            })
+            Cause::from_close(&CloseReason::Refused { status, body, retry_after: None })
         };
         let suspended = refused(403, r#"{"error":"Realtime was disabled for this tenant"}"#);
         assert_eq!(suspended.kind, CauseKind::TenantDisabled);

@@ -131,19 +131,13 @@ impl Change {
     /// The schema of the row's table.
     #[must_use]
     pub fn schema(&self) -> String {
-        self.fields()
-            .and_then(|data| data.schema)
-            .unwrap_or_default()
-            .into_owned()
+        self.fields().and_then(|data| data.schema).unwrap_or_default().into_owned()
     }
 
     /// The row's table.
     #[must_use]
     pub fn table(&self) -> String {
-        self.fields()
-            .and_then(|data| data.table)
-            .unwrap_or_default()
-            .into_owned()
+        self.fields().and_then(|data| data.table).unwrap_or_default().into_owned()
     }
 
     /// When the change was committed, as the server wrote it: UTC, milliseconds, ISO 8601.
@@ -158,9 +152,7 @@ impl Change {
     /// `Error 413: Payload Too Large`; empty when the row is complete.
     #[must_use]
     pub fn errors(&self) -> Vec<String> {
-        self.fields()
-            .and_then(|data| data.errors)
-            .unwrap_or_default()
+        self.fields().and_then(|data| data.errors).unwrap_or_default()
     }
 
     /// The row after an INSERT or UPDATE, as raw JSON.

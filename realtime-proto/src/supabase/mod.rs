@@ -16,5 +16,5 @@ pub use join::{Binding, BroadcastConfig, JoinConfig, PresenceConfig, Replay};
 pub use system::{System, SystemStatus};
 
 pub(crate) use broadcast::write_broadcast;
-pub(crate) use change::{Ids, read_changes};
+pub(crate) use change::read_changes;
 pub(crate) use join::{JoinPayload, JoinResponse};

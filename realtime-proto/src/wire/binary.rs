@@ -82,10 +82,7 @@ pub(super) fn decode(from: Sender, frame: &[u8]) -> Result<Envelope<'_>, DecodeE
                 body: reader.user_broadcast(event, metadata, encoding == 1)?,
             })
         }
-        _ => Err(DecodeError::UnknownKind {
-            kind,
-            sender: from.noun(),
-        }),
+        _ => Err(DecodeError::UnknownKind { kind, sender: from.noun() }),
     }
 }
 
@@ -109,42 +106,22 @@ pub(super) fn encode(
         (Body::Binary(payload), Sender::Server) => {
             write(out, PUSH, &[join_ref, topic, event], None, payload)
         }
-        (Body::Reply { status, response }, Sender::Server) => write(
-            out,
-            REPLY,
-            &[join_ref, msg_ref, topic, ("status", status)],
-            None,
-            response,
-        ),
-        (
-            Body::UserBroadcast {
-                event,
-                encoding,
-                metadata,
-                payload,
-            },
-            Sender::Client,
-        ) => {
+        (Body::Reply { status, response }, Sender::Server) => {
+            write(out, REPLY, &[join_ref, msg_ref, topic, ("status", status)], None, response)
+        }
+        (Body::UserBroadcast { event, encoding, metadata, payload }, Sender::Client) => {
             let metadata = ("metadata", metadata.unwrap_or(""));
             let fields = [join_ref, msg_ref, topic, ("user event", *event), metadata];
             write(out, USER_BROADCAST_PUSH, &fields, Some(*encoding), payload)
         }
-        (
-            Body::UserBroadcast {
-                event,
-                encoding,
-                metadata,
-                payload,
-            },
-            Sender::Server,
-        ) => {
+        (Body::UserBroadcast { event, encoding, metadata, payload }, Sender::Server) => {
             let metadata = ("metadata", metadata.unwrap_or(""));
             let fields = [topic, ("user event", *event), metadata];
             write(out, USER_BROADCAST, &fields, Some(*encoding), payload)
         }
-        (Body::Reply { .. } | Body::Json(_), _) => Err(EncodeError::WrongSender {
-            sender: from.noun(),
-        }),
+        (Body::Reply { .. } | Body::Json(_), _) => {
+            Err(EncodeError::WrongSender { sender: from.noun() })
+        }
     }
 }
 
@@ -181,12 +158,7 @@ impl<'a> Reader<'a> {
     fn take(&mut self, field: &'static str, needed: usize) -> Result<&'a [u8], DecodeError> {
         let left = &self.frame[self.at..];
         let Some(taken) = left.get(..needed) else {
-            return Err(DecodeError::Short {
-                field,
-                at: self.at,
-                needed,
-                left: left.len(),
-            });
+            return Err(DecodeError::Short { field, at: self.at, needed, left: left.len() });
         };
         self.at += needed;
         Ok(taken)
@@ -201,12 +173,8 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, field: &'static str, len: u8) -> Result<&'a str, DecodeError> {
         let at = self.at;
-        core::str::from_utf8(self.take(field, usize::from(len))?).map_err(|e| {
-            DecodeError::NotUtf8 {
-                field,
-                at: at + e.valid_up_to(),
-            }
-        })
+        core::str::from_utf8(self.take(field, usize::from(len))?)
+            .map_err(|e| DecodeError::NotUtf8 { field, at: at + e.valid_up_to() })
     }
 
     fn user_broadcast(
@@ -219,11 +187,7 @@ impl<'a> Reader<'a> {
         let metadata = self.text("metadata", metadata)?;
         Ok(Body::UserBroadcast {
             event,
-            encoding: if json {
-                Encoding::Json
-            } else {
-                Encoding::Binary
-            },
+            encoding: if json { Encoding::Json } else { Encoding::Binary },
             metadata: (!metadata.is_empty()).then_some(metadata),
             payload: self.rest(),
         })

@@ -157,10 +157,8 @@ pub enum Encoding {
 pub fn decode(vsn: Vsn, from: Sender, frame: &Frame) -> Result<Envelope<'_>, DecodeError> {
     match frame {
         Frame::Text(bytes) => {
-            let text = core::str::from_utf8(bytes).map_err(|e| DecodeError::NotUtf8 {
-                field: "text frame",
-                at: e.valid_up_to(),
-            })?;
+            let text = core::str::from_utf8(bytes)
+                .map_err(|e| DecodeError::NotUtf8 { field: "text frame", at: e.valid_up_to() })?;
             match vsn {
                 Vsn::V1 => text::decode_v1(text),
                 Vsn::V2 => text::decode_v2(text),

@@ -13,19 +13,13 @@ use super::{Body, DecodeError, Envelope, Sender, Vsn};
 pub(super) fn decode_v1(text: &str) -> Result<Envelope<'_>, DecodeError> {
     serde_json::from_str::<V1<'_>>(text)
         .map(|v1| v1.0)
-        .map_err(|e| DecodeError::Text {
-            vsn: Vsn::V1,
-            what: e.to_string(),
-        })
+        .map_err(|e| DecodeError::Text { vsn: Vsn::V1, what: e.to_string() })
 }
 
 pub(super) fn decode_v2(text: &str) -> Result<Envelope<'_>, DecodeError> {
     serde_json::from_str::<V2<'_>>(text)
         .map(|v2| v2.0)
-        .map_err(|e| DecodeError::Text {
-            vsn: Vsn::V2,
-            what: e.to_string(),
-        })
+        .map_err(|e| DecodeError::Text { vsn: Vsn::V2, what: e.to_string() })
 }
 
 /// Key order as the official client writes it; a server leaves `join_ref` out.
@@ -245,13 +239,8 @@ mod tests {
     #[test]
     fn a_deeply_nested_payload_is_skipped_without_recursion() {
         let depth = 100_000;
-        let text = [
-            "[null,null,\"t\",\"e\",",
-            &"[".repeat(depth),
-            &"]".repeat(depth),
-            "]",
-        ]
-        .concat();
+        let text =
+            ["[null,null,\"t\",\"e\",", &"[".repeat(depth), &"]".repeat(depth), "]"].concat();
         assert!(decode_v2(&text).is_ok());
     }
 

@@ -1,0 +1,297 @@
+//! Joining, failing and leaving: how the steps of the transition table are carried out.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::slot::Slot;
+use super::state::{Input, Joined, State, Step, step};
+use crate::config::Flavor;
+use crate::context::Context;
+use crate::event::{BindingId, ChannelEvent, Event};
+use crate::outbox::Outgoing;
+use crate::payload::Payload;
+use crate::socket::Waiter;
+use crate::supabase::{Binding, Cause, CauseKind, JoinResponse, Retry};
+use crate::time::Instant;
+use crate::timer::Timer;
+
+/// Whether a channel is still there after an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Fate {
+    Stays,
+    Gone,
+}
+
+/// A channel that was joined this long starts its retry ladder anew.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+impl Slot {
+    /// Takes an input for which the state is all that counts.
+    pub(crate) fn on_input(&mut self, input: Input, ctx: &mut Context) -> Fate {
+        self.on_trouble(input, Cause::new(CauseKind::Requested), ctx)
+    }
+
+    /// Takes an input that comes with a cause.
+    pub(crate) fn on_trouble(&mut self, input: Input, cause: Cause, ctx: &mut Context) -> Fate {
+        match step(self.state.name(), input) {
+            Step::Ignore => {}
+            Step::Stale => ctx.stats.stale_messages += 1,
+            Step::Queue => self.queue(ctx),
+            Step::Join => self.join(ctx),
+            Step::Accept => unreachable!("an accepted join comes with its response"),
+            Step::Fail => self.fail(cause, ctx),
+            Step::LeaveAndFail => self.leave_and_fail(cause, ctx),
+            Step::Park => self.park(cause, ctx),
+            Step::Shut => return self.shut(ctx),
+            Step::Leave => self.leave(ctx),
+            Step::End => return self.end(Cause::new(CauseKind::Requested), ctx),
+        }
+        Fate::Stays
+    }
+
+    /// Takes the acceptance of the current join.
+    pub(crate) fn on_join_accepted(&mut self, response: Payload, ctx: &mut Context) {
+        if step(self.state.name(), Input::JoinAccepted) != Step::Accept {
+            ctx.stats.stale_messages += 1;
+            return;
+        }
+        let State::Joining { join_ref, sent } = &mut self.state else {
+            unreachable!("only a joining channel accepts");
+        };
+        let (join_ref, sent) = (*join_ref, core::mem::take(sent));
+        let ids = match &self.config.flavor {
+            Flavor::Phoenix { .. } => Some(Vec::new()),
+            Flavor::Supabase(_) => self.match_bindings(&sent, &response),
+        };
+        let Some(ids) = ids else {
+            let text = "the reply confirms other bindings than the join asked for";
+            return self.leave_and_fail(Cause::with_text(CauseKind::BindingMismatch, text), ctx);
+        };
+        ctx.timers.cancel(Timer::Join(self.id));
+        ctx.stats.joins_accepted += 1;
+        // Replies to pushes of an older join come before the reply to this one or not at all.
+        self.pushes.interrupt(self.id, ctx);
+        self.joined_at = Some(ctx.now);
+        self.state = State::Joined(Joined {
+            join_ref,
+            awaits_presence: self.config.presence(),
+            awaits_postgres: self.config.is_supabase() && !sent.is_empty(),
+            ids,
+            trouble: None,
+        });
+        ctx.emit(self.id, ChannelEvent::Joined { response });
+        if self.config.is_supabase() && self.token_version != ctx.token.version {
+            self.push_token(ctx);
+        }
+        self.track.on_joined();
+        self.flush_track(ctx);
+        let target = super::push::Target { channel: self.id, topic: &self.topic, joined: None };
+        self.pushes.flush(join_ref, target, ctx);
+        self.check_live(ctx);
+        if self.distinct_bindings() != sent {
+            self.queue(ctx);
+        }
+    }
+
+    /// Emits `Live` when the last thing that was awaited has come.
+    pub(crate) fn check_live(&mut self, ctx: &mut Context) {
+        let live = matches!(&self.state, State::Joined(joined) if joined.is_live());
+        if live && !self.live {
+            self.live = true;
+            ctx.stats.channels_live += 1;
+            ctx.emit(self.id, ChannelEvent::Live);
+        }
+    }
+
+    /// Sends the current token to the server, which never answers it.
+    pub(crate) fn push_token(&mut self, ctx: &mut Context) {
+        let Some(connection) = ctx.socket.connection() else { return };
+        self.token_version = ctx.token.version;
+        ctx.outbox.push(Outgoing::Token { socket: connection.id, channel: self.id });
+    }
+
+    /// Whether the channel joins by itself as soon as there is a connection.
+    pub(crate) const fn joins_on_connect(&self) -> bool {
+        !self.gave_up
+    }
+
+    fn queue(&mut self, ctx: &mut Context) {
+        ctx.timers.cancel(Timer::Rejoin(self.id));
+        self.gave_up = false;
+        if ctx.socket.connection().is_some() {
+            ctx.joins.push(self.id);
+        }
+    }
+
+    fn join(&mut self, ctx: &mut Context) {
+        let Some(connection) = ctx.socket.connection_mut() else { return };
+        let socket = connection.id;
+        let join_ref = connection.make_ref_for(Waiter::Join(self.id));
+        ctx.outbox.push(Outgoing::Join { socket, channel: self.id, join_ref });
+        ctx.timers.set(Timer::Join(self.id), ctx.now + ctx.config.join_timeout);
+        ctx.stats.joins += 1;
+        self.lower(ctx);
+        self.state = State::Joining { join_ref, sent: Vec::new() };
+    }
+
+    /// The ids of the bindings, by the server's reply; `None` when it confirms other bindings.
+    fn match_bindings(
+        &self,
+        sent: &[Binding],
+        response: &Payload,
+    ) -> Option<Vec<(u64, BindingId)>> {
+        // Before row changes existed, and on a channel without them, the reply says nothing.
+        let Some(accepted) =
+            response.to::<JoinResponse<'_>>().ok().and_then(|response| response.postgres_changes)
+        else {
+            return Some(Vec::new());
+        };
+        let accepted: Vec<_> = accepted.into_iter().flatten().collect();
+        if accepted.len() != sent.len() {
+            return None;
+        }
+        let mut ids = Vec::new();
+        for (accepted, sent) in accepted.iter().zip(sent) {
+            if !accepted.answers(sent) {
+                return None;
+            }
+            let slots = self.bindings().filter(|(_, binding)| *binding == sent);
+            ids.extend(slots.map(|(slot, _)| (accepted.id, slot)));
+        }
+        Some(ids)
+    }
+
+    fn fail(&mut self, cause: Cause, ctx: &mut Context) {
+        self.lower(ctx);
+        self.forget_join(ctx);
+        self.pushes.interrupt(self.id, ctx);
+        let retry_at = self.plan_retry(&cause, ctx);
+        self.gave_up = retry_at.is_none();
+        let needs_token = cause.kind.retry() == Retry::NewToken;
+        let rejected = matches!(cause.kind, CauseKind::TokenExpired | CauseKind::TokenInvalid);
+        self.state = State::Errored { cause: cause.clone(), retry_at };
+        ctx.emit(self.id, ChannelEvent::Errored { cause: cause.clone(), retry_at });
+        if needs_token {
+            ctx.joins.paused |= rejected;
+            ctx.events.push_back(Event::TokenNeeded { cause });
+        }
+    }
+
+    fn plan_retry(&mut self, cause: &Cause, ctx: &mut Context) -> Option<Instant> {
+        if cause.kind.retry() != Retry::Backoff {
+            return None;
+        }
+        self.attempts = self.attempts.saturating_add(1);
+        let backoff = self.config.rejoin.as_ref().unwrap_or(&ctx.config.rejoin);
+        let delay = backoff.delay(self.attempts, &mut ctx.rng)?;
+        let retry_at = ctx.now + delay.max(cause.retry_after.unwrap_or_default());
+        ctx.timers.set(Timer::Rejoin(self.id), retry_at);
+        Some(retry_at)
+    }
+
+    fn leave_and_fail(&mut self, cause: Cause, ctx: &mut Context) {
+        if let (Some(join_ref), Some(connection)) =
+            (self.state.join_ref(), ctx.socket.connection_mut())
+        {
+            let (socket, msg_ref) = (connection.id, connection.make_ref());
+            let topic = Arc::clone(&self.topic);
+            ctx.outbox.push(Outgoing::Leave { socket, topic, join_ref, msg_ref });
+        }
+        self.fail(cause, ctx);
+    }
+
+    /// The connection went: the channel joins again when it is back, whatever it waited for.
+    fn park(&mut self, cause: Cause, ctx: &mut Context) {
+        self.lower(ctx);
+        self.pushes.interrupt(self.id, ctx);
+        ctx.timers.cancel(Timer::Join(self.id));
+        ctx.timers.cancel(Timer::Rejoin(self.id));
+        if let State::Errored { retry_at, .. } = &mut self.state {
+            *retry_at = None;
+            return;
+        }
+        self.state = State::Errored { cause: cause.clone(), retry_at: None };
+        ctx.emit(self.id, ChannelEvent::Errored { cause, retry_at: None });
+    }
+
+    /// The server closed the channel. Plain Phoenix means it; Supabase said why just before.
+    fn shut(&mut self, ctx: &mut Context) -> Fate {
+        let trouble = match &mut self.state {
+            State::Joined(joined) => joined.trouble.take(),
+            State::Closed
+            | State::Joining { .. }
+            | State::Errored { .. }
+            | State::Leaving { .. } => None,
+        };
+        let cause = trouble.unwrap_or_else(|| Cause::new(CauseKind::ChannelClosed));
+        if cause.kind == CauseKind::ChannelClosed {
+            return self.end(cause, ctx);
+        }
+        self.fail(cause, ctx);
+        Fate::Stays
+    }
+
+    fn leave(&mut self, ctx: &mut Context) {
+        let Some(join_ref) = self.state.join_ref() else {
+            unreachable!("only a joining or joined channel leaves");
+        };
+        self.lower(ctx);
+        self.forget_join(ctx);
+        self.pushes.discard(self.id, ctx);
+        let Some(connection) = ctx.socket.connection_mut() else {
+            unreachable!("a joining or joined channel has a connection");
+        };
+        let socket = connection.id;
+        let leave_ref = connection.make_ref_for(Waiter::Leave(self.id));
+        let topic = Arc::clone(&self.topic);
+        ctx.outbox.push(Outgoing::Leave { socket, topic, join_ref, msg_ref: leave_ref });
+        ctx.timers.set(Timer::Leave(self.id), ctx.now + ctx.config.leave_timeout);
+        self.state = State::Leaving { join_ref, leave_ref };
+    }
+
+    pub(crate) fn end(&mut self, cause: Cause, ctx: &mut Context) -> Fate {
+        self.lower(ctx);
+        self.forget_join(ctx);
+        if let (State::Leaving { leave_ref, .. }, Some(connection)) =
+            (&self.state, ctx.socket.connection_mut())
+        {
+            connection.forget(*leave_ref);
+        }
+        self.pushes.interrupt(self.id, ctx);
+        self.pushes.discard(self.id, ctx);
+        let timers = [
+            Timer::Join(self.id),
+            Timer::Rejoin(self.id),
+            Timer::Leave(self.id),
+            Timer::Presence(self.id),
+        ];
+        timers.into_iter().for_each(|timer| ctx.timers.cancel(timer));
+        ctx.emit(self.id, ChannelEvent::Closed { cause });
+        Fate::Gone
+    }
+
+    /// The channel stops being joined: what it shows is out of date from here on.
+    fn lower(&mut self, ctx: &mut Context) {
+        if core::mem::take(&mut self.live) {
+            ctx.stats.channels_live -= 1;
+        }
+        let joined_for = self.joined_at.take().map(|at| ctx.now.saturating_duration_since(at));
+        if joined_for.is_some_and(|span| span >= STABLE_AFTER) {
+            self.attempts = 0;
+        }
+        ctx.timers.cancel(Timer::Presence(self.id));
+        self.presence.await_snapshot();
+    }
+
+    /// A reply to the current join that still comes is stale.
+    fn forget_join(&self, ctx: &mut Context) {
+        ctx.timers.cancel(Timer::Join(self.id));
+        if let (State::Joining { join_ref, .. }, Some(connection)) =
+            (&self.state, ctx.socket.connection_mut())
+        {
+            connection.forget(*join_ref);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Pushes of one channel: those that wait for the join, and those that wait for their reply.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use crate::context::Context;
+use crate::error::PushError;
+use crate::event::{ChannelEvent, Outcome};
+use crate::ids::{ChannelId, PushId, Ref};
+use crate::outbox::{Message, Outgoing};
+use crate::socket::Waiter;
+use crate::timer::Timer;
+use crate::wire::{EncodeError, Vsn};
+
+/// The pushes of one channel that have no outcome yet.
+#[derive(Debug, Default)]
+pub(crate) struct Pushes {
+    /// In call order; sent when the join is accepted (G1, G6).
+    waiting: VecDeque<Waiting>,
+    in_flight: BTreeMap<PushId, Ref>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: PushId,
+    message: Message,
+    reply: bool,
+    timeout: Duration,
+}
+
+/// Where a push goes: the channel and, once it is joined, the join.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) channel: ChannelId,
+    pub(crate) topic: &'a Arc<str>,
+    pub(crate) joined: Option<Ref>,
+}
+
+impl Pushes {
+    /// Accepts a push, to be sent now when the channel is joined and else after the join.
+    pub(crate) fn push(
+        &mut self,
+        message: Message,
+        reply: bool,
+        target: Target<'_>,
+        ctx: &mut Context,
+    ) -> Result<PushId, PushError> {
+        check(&message, target.topic, ctx)?;
+        let limits = &ctx.config.limits;
+        let timeout = ctx.config.push_timeout;
+        let Some(join_ref) = target.joined else {
+            if self.waiting.len() >= limits.pushes_buffered_max {
+                return Err(PushError::BufferFull { waiting: self.waiting.len() });
+            }
+            let id = ctx.make_push_id();
+            ctx.timers.set(Timer::Push(target.channel, id), ctx.now + timeout);
+            self.waiting.push_back(Waiting { id, message, reply, timeout });
+            return Ok(id);
+        };
+        for (waiting, max) in [
+            (ctx.outbox.len(), limits.transmits_queued_max),
+            (self.in_flight.len(), limits.pushes_in_flight_max),
+        ] {
+            if waiting >= max {
+                return Err(PushError::BufferFull { waiting });
+            }
+        }
+        let id = ctx.make_push_id();
+        self.send(Waiting { id, message, reply, timeout }, join_ref, target, ctx);
+        Ok(id)
+    }
+
+    /// Sends what waited for the join, in call order.
+    pub(crate) fn flush(&mut self, join_ref: Ref, target: Target<'_>, ctx: &mut Context) {
+        while let Some(waiting) = self.waiting.pop_front() {
+            ctx.timers.cancel(Timer::Push(target.channel, waiting.id));
+            self.send(waiting, join_ref, target, ctx);
+        }
+    }
+
+    fn send(&mut self, push: Waiting, join_ref: Ref, target: Target<'_>, ctx: &mut Context) {
+        let Target { channel, topic, .. } = target;
+        let Some(connection) = ctx.socket.connection_mut() else {
+            unreachable!("a joined channel has a connection");
+        };
+        let socket = connection.id;
+        let msg_ref = if push.reply {
+            connection.make_ref_for(Waiter::Push(channel, push.id))
+        } else {
+            connection.make_ref()
+        };
+        let topic = Arc::clone(topic);
+        let message = push.message;
+        ctx.outbox.push(Outgoing::Message { socket, topic, join_ref, msg_ref, message });
+        if push.reply {
+            self.in_flight.insert(push.id, msg_ref);
+            ctx.timers.set(Timer::Push(channel, push.id), ctx.now + push.timeout);
+        } else {
+            ctx.emit(channel, ChannelEvent::PushEnded { push: push.id, outcome: Outcome::Sent });
+        }
+    }
+
+    /// A reply came for a push that was in flight.
+    pub(crate) fn on_reply(
+        &mut self,
+        push: PushId,
+        outcome: Outcome,
+        channel: ChannelId,
+        ctx: &mut Context,
+    ) {
+        if self.in_flight.remove(&push).is_some() {
+            end(push, outcome, channel, ctx);
+        }
+    }
+
+    /// A push waited long enough, for the join or for its reply.
+    pub(crate) fn on_timeout(&mut self, push: PushId, channel: ChannelId, ctx: &mut Context) {
+        if let Some(msg_ref) = self.in_flight.remove(&push) {
+            if let Some(connection) = ctx.socket.connection_mut() {
+                connection.forget(msg_ref);
+            }
+        } else if let Some(at) = self.waiting.iter().position(|waiting| waiting.id == push) {
+            self.waiting.remove(at);
+        }
+        end(push, Outcome::TimedOut, channel, ctx);
+    }
+
+    /// The join they were sent on is over; their replies cannot come any more.
+    pub(crate) fn interrupt(&mut self, channel: ChannelId, ctx: &mut Context) {
+        for (push, msg_ref) in core::mem::take(&mut self.in_flight) {
+            if let Some(connection) = ctx.socket.connection_mut() {
+                connection.forget(msg_ref);
+            }
+            end(push, Outcome::Interrupted, channel, ctx);
+        }
+    }
+
+    /// The channel ends; what waited for the join is never sent.
+    pub(crate) fn discard(&mut self, channel: ChannelId, ctx: &mut Context) {
+        for waiting in core::mem::take(&mut self.waiting) {
+            end(waiting.id, Outcome::Dropped, channel, ctx);
+        }
+    }
+}
+
+fn end(push: PushId, outcome: Outcome, channel: ChannelId, ctx: &mut Context) {
+    ctx.timers.cancel(Timer::Push(channel, push));
+    ctx.emit(channel, ChannelEvent::PushEnded { push, outcome });
+}
+
+/// Refuses at the call what could not be written later.
+fn check(message: &Message, topic: &str, ctx: &Context) -> Result<(), PushError> {
+    /// Room for refs, brackets and the keys of a V1 object.
+    const ENVELOPE_BYTES: usize = 128;
+    /// What one length byte can say.
+    const FIELD_BYTES_MAX: usize = 255;
+    let (event, payload) = match message {
+        Message::Event { event, payload }
+        | Message::Broadcast { event, payload }
+        | Message::BinaryBroadcast { event, payload } => (event, payload),
+    };
+    if payload.is_binary() {
+        if ctx.config.vsn == Vsn::V1 {
+            return Err(EncodeError::BinaryOnV1.into());
+        }
+        for (field, text) in [("topic", topic), ("event", event.as_str())] {
+            if text.len() > FIELD_BYTES_MAX {
+                return Err(EncodeError::FieldTooLong { field, len: text.len() }.into());
+            }
+        }
+    }
+    let bytes = payload.as_bytes().len() + topic.len() + event.len() + ENVELOPE_BYTES;
+    let max = ctx.config.limits.frame_bytes_max;
+    if bytes > max { Err(PushError::TooLarge { bytes, max }) } else { Ok(()) }
+}

@@ -1,0 +1,160 @@
+//! One channel: what it asks for, its state, and what it holds.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::push::{Pushes, Target};
+use super::state::State;
+use super::track::Track;
+use crate::config::{ChannelConfig, Flavor};
+use crate::context::Context;
+use crate::error::PushError;
+use crate::event::BindingId;
+use crate::ids::{ChannelId, PushId, Ref};
+use crate::outbox::Message;
+use crate::presence::Presence;
+use crate::supabase::Binding;
+use crate::time::Instant;
+
+/// A channel that is wanted, or is being left.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) id: ChannelId,
+    pub(crate) topic: Arc<str>,
+    /// The settings but for the bindings, which change while the channel lives.
+    pub(crate) config: ChannelConfig,
+    /// The row-change bindings by their [`BindingId`]; a hole is free.
+    bindings: Vec<Option<Binding>>,
+    pub(crate) state: State,
+    pub(crate) pushes: Pushes,
+    pub(crate) presence: Presence,
+    pub(crate) track: Track,
+    /// Failed attempts in a row.
+    pub(crate) attempts: u32,
+    /// When the current join was accepted.
+    pub(crate) joined_at: Option<Instant>,
+    /// Whether `Live` was told and still holds.
+    pub(crate) live: bool,
+    /// Whether only the application or another token makes the channel join again.
+    pub(crate) gave_up: bool,
+    /// The version of the token the server was told last.
+    pub(crate) token_version: u64,
+}
+
+impl Slot {
+    pub(crate) fn new(id: ChannelId, topic: Arc<str>, mut config: ChannelConfig) -> Self {
+        let bindings = match &mut config.flavor {
+            Flavor::Supabase(join) => core::mem::take(&mut join.postgres_changes),
+            Flavor::Phoenix { .. } => Vec::new(),
+        };
+        Self {
+            id,
+            topic,
+            config,
+            bindings: bindings.into_iter().map(Some).collect(),
+            state: State::Closed,
+            pushes: Pushes::default(),
+            presence: Presence::default(),
+            track: Track::default(),
+            attempts: 0,
+            joined_at: None,
+            live: false,
+            gave_up: false,
+            token_version: 0,
+        }
+    }
+
+    /// The current join, once it is accepted.
+    pub(crate) const fn joined(&self) -> Option<Ref> {
+        match &self.state {
+            State::Joined(joined) => Some(joined.join_ref),
+            State::Closed
+            | State::Joining { .. }
+            | State::Errored { .. }
+            | State::Leaving { .. } => None,
+        }
+    }
+
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = (BindingId, &Binding)> {
+        let slots = self.bindings.iter().enumerate();
+        slots.filter_map(|(slot, binding)| Some((BindingId(slot as u8), binding.as_ref()?)))
+    }
+
+    /// What the join asks for: each binding once, however many places of the channel hold it.
+    pub(crate) fn distinct_bindings(&self) -> Vec<Binding> {
+        let mut distinct: Vec<Binding> = Vec::new();
+        for (_, binding) in self.bindings() {
+            if !distinct.contains(binding) {
+                distinct.push(binding.clone());
+            }
+        }
+        distinct
+    }
+
+    /// Takes a free place for a binding, if there is one.
+    pub(crate) fn add_binding(&mut self, binding: Binding, max: usize) -> Option<BindingId> {
+        let slot = match self.bindings.iter().position(Option::is_none) {
+            Some(free) => free,
+            None if self.bindings.len() < max => {
+                self.bindings.push(None);
+                self.bindings.len() - 1
+            }
+            None => return None,
+        };
+        self.bindings[slot] = Some(binding);
+        let id = BindingId(slot as u8);
+        // Whoever asks for what the join has already is served from now on.
+        if let State::Joined(joined) = &mut self.state {
+            let twin = self.bindings.iter().enumerate().find_map(|(other, held)| {
+                (other != slot && *held == self.bindings[slot]).then_some(BindingId(other as u8))
+            });
+            let server_id = twin.and_then(|twin| {
+                joined.ids.iter().find(|(_, held)| *held == twin).map(|(server_id, _)| *server_id)
+            });
+            joined.ids.extend(server_id.map(|server_id| (server_id, id)));
+        }
+        Some(id)
+    }
+
+    /// Frees the place of a binding; changes that still come for it are not delivered.
+    pub(crate) fn remove_binding(&mut self, id: BindingId) -> bool {
+        let Some(place) = self.bindings.get_mut(usize::from(id.0)) else { return false };
+        if let State::Joined(joined) = &mut self.state {
+            joined.ids.retain(|(_, held)| *held != id);
+        }
+        place.take().is_some()
+    }
+
+    /// Whether the current join has every binding the channel asks for.
+    pub(crate) fn serves_bindings(&self) -> bool {
+        match &self.state {
+            State::Joined(joined) => {
+                self.bindings().all(|(id, _)| joined.ids.iter().any(|(_, held)| *held == id))
+            }
+            State::Closed
+            | State::Joining { .. }
+            | State::Errored { .. }
+            | State::Leaving { .. } => true,
+        }
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        message: Message,
+        reply: bool,
+        ctx: &mut Context,
+    ) -> Result<PushId, PushError> {
+        if matches!(self.state, State::Leaving { .. }) {
+            return Err(PushError::Closing);
+        }
+        let target = Target { channel: self.id, topic: &self.topic, joined: self.joined() };
+        self.pushes.push(message, reply, target, ctx)
+    }
+
+    /// Tells the server what is tracked, if the channel is joined.
+    pub(crate) fn flush_track(&mut self, ctx: &mut Context) {
+        if let Some(join_ref) = self.joined() {
+            self.track.flush(self.id, &self.topic, join_ref, ctx);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The life of a channel: its states, what can happen to it, and what then follows.
+//!
+//! [`step`] is the whole table. It has no data and no effects, so that it can be read, printed
+//! and compared with the reviewed snapshot beside it; `channel/join.rs` carries the steps out.
+//!
+//! ```text
+//!            turn             reply ok            close
+//!  Closed ─────────▶ Joining ─────────▶ Joined ─────────▶ Leaving ──▶ gone
+//!                     ▲   │ refused,      │ phx_error,       ▲
+//!               turn  │   ▼ timeout       ▼ socket lost      │ close
+//!                    Errored ◀────────────┘      Joining ────┘
+//! ```
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::event::BindingId;
+use crate::ids::Ref;
+use crate::supabase::{Binding, Cause};
+use crate::time::Instant;
+
+/// The states of a channel, named as Phoenix names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChannelState {
+    /// Not joined yet: it waits for the connection or for its turn.
+    Closed,
+    /// The join was sent.
+    Joining,
+    /// The join was accepted.
+    Joined,
+    /// The join failed or the channel broke; it waits to be joined again.
+    Errored,
+    /// The leave was sent; the channel is gone when it is answered.
+    Leaving,
+}
+
+impl ChannelState {
+    /// Every state, in the order of a channel's life.
+    pub const ALL: [Self; 5] =
+        [Self::Closed, Self::Joining, Self::Joined, Self::Errored, Self::Leaving];
+}
+
+impl fmt::Display for ChannelState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Joining => "joining",
+            Self::Joined => "joined",
+            Self::Errored => "errored",
+            Self::Leaving => "leaving",
+        })
+    }
+}
+
+/// What can happen to a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// The connection is open.
+    SocketOpened,
+    /// The connection is gone.
+    SocketLost,
+    /// The join queue reached this channel.
+    Turn,
+    /// The delay before the next join is over, or the reason to wait is.
+    RetryDue,
+    /// The server accepted the current join.
+    JoinAccepted,
+    /// The server refused the current join.
+    JoinRefused,
+    /// The current join was not answered in time.
+    JoinTimedOut,
+    /// The server's channel crashed (`phx_error` of the current join).
+    Crashed,
+    /// The server closed the channel (`phx_close` of the current join).
+    Shut,
+    /// What the channel asks for changed, so that it has to join again.
+    ConfigChanged,
+    /// The application closes the channel.
+    Close,
+    /// The leave was answered, by a reply or by `phx_close`.
+    LeaveAnswered,
+    /// The leave was not answered in time.
+    LeaveTimedOut,
+}
+
+impl Input {
+    #[cfg(test)]
+    const ALL: [Self; 13] = [
+        Self::SocketOpened,
+        Self::SocketLost,
+        Self::Turn,
+        Self::RetryDue,
+        Self::JoinAccepted,
+        Self::JoinRefused,
+        Self::JoinTimedOut,
+        Self::Crashed,
+        Self::Shut,
+        Self::ConfigChanged,
+        Self::Close,
+        Self::LeaveAnswered,
+        Self::LeaveTimedOut,
+    ];
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing: this is expected here and changes nothing.
+    Ignore,
+    /// Nothing, and it is counted: it belongs to an older join.
+    Stale,
+    /// Wait for a turn to join.
+    Queue,
+    /// Send the join → `Joining`.
+    Join,
+    /// Take the accepted join → `Joined`.
+    Accept,
+    /// → `Errored`; the cause decides when to try again.
+    Fail,
+    /// Send a leave, because the server may have joined after all, then → `Errored`.
+    LeaveAndFail,
+    /// → `Errored` until the connection is back.
+    Park,
+    /// End, unless the cause says that joining again helps → gone or `Errored`.
+    Shut,
+    /// Send the leave → `Leaving`.
+    Leave,
+    /// → gone.
+    End,
+}
+
+/// The transition table. Every cell is a decision; there is no default row.
+pub(crate) const fn step(state: ChannelState, input: Input) -> Step {
+    use ChannelState::{Closed, Errored, Joined, Joining, Leaving};
+    match (input, state) {
+        (Input::SocketOpened, Closed | Errored) => Step::Queue,
+        (Input::SocketOpened, Joining | Joined | Leaving) => Step::Ignore,
+
+        (Input::SocketLost, Closed) => Step::Ignore,
+        (Input::SocketLost, Joining | Joined | Errored) => Step::Park,
+        (Input::SocketLost, Leaving) => Step::End,
+
+        (Input::Turn, Closed | Joined | Errored) => Step::Join,
+        (Input::Turn, Joining | Leaving) => Step::Ignore,
+
+        (Input::RetryDue, Errored) => Step::Queue,
+        (Input::RetryDue, Closed | Joining | Joined | Leaving) => Step::Ignore,
+
+        (Input::JoinAccepted, Joining) => Step::Accept,
+        (Input::JoinAccepted, Closed | Joined | Errored | Leaving) => Step::Stale,
+
+        (Input::JoinRefused, Joining) => Step::Fail,
+        (Input::JoinRefused, Closed | Joined | Errored | Leaving) => Step::Stale,
+
+        (Input::JoinTimedOut, Joining) => Step::LeaveAndFail,
+        (Input::JoinTimedOut, Closed | Joined | Errored | Leaving) => Step::Ignore,
+
+        (Input::Crashed, Joining | Joined) => Step::Fail,
+        (Input::Crashed, Leaving) => Step::End,
+        (Input::Crashed, Closed | Errored) => Step::Stale,
+
+        (Input::Shut, Joining | Joined) => Step::Shut,
+        (Input::Shut, Leaving) => Step::End,
+        (Input::Shut, Closed | Errored) => Step::Stale,
+
+        (Input::ConfigChanged, Joined) => Step::Queue,
+        // A join that is under way is looked at again when it is answered.
+        (Input::ConfigChanged, Closed | Joining | Errored | Leaving) => Step::Ignore,
+
+        (Input::Close, Closed | Errored) => Step::End,
+        (Input::Close, Joining | Joined) => Step::Leave,
+        (Input::Close, Leaving) => Step::Ignore,
+
+        (Input::LeaveAnswered | Input::LeaveTimedOut, Leaving) => Step::End,
+        (Input::LeaveAnswered | Input::LeaveTimedOut, Closed | Joining | Joined | Errored) => {
+            Step::Stale
+        }
+    }
+}
+
+/// The state of one channel, with what only that state knows.
+#[derive(Debug)]
+pub(crate) enum State {
+    Closed,
+    Joining {
+        join_ref: Ref,
+        /// The distinct bindings of the join as it was written, in the order of the reply; empty
+        /// until the driver takes the frame.
+        sent: Vec<Binding>,
+    },
+    Joined(Joined),
+    Errored {
+        cause: Cause,
+        retry_at: Option<Instant>,
+    },
+    Leaving {
+        /// The join that is being left; its `phx_close` ends the channel too.
+        join_ref: Ref,
+        leave_ref: Ref,
+    },
+}
+
+/// What is known of an accepted join.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) join_ref: Ref,
+    /// The server's id of each binding.
+    pub(crate) ids: Vec<(u64, BindingId)>,
+    /// Whether the presence snapshot is still to come.
+    pub(crate) awaits_presence: bool,
+    /// Whether the word that row changes flow is still to come.
+    pub(crate) awaits_postgres: bool,
+    /// The `system` error that came last; it is the reason of the `phx_close` that follows it.
+    pub(crate) trouble: Option<Cause>,
+}
+
+impl Joined {
+    pub(crate) const fn is_live(&self) -> bool {
+        !self.awaits_presence && !self.awaits_postgres
+    }
+}
+
+impl State {
+    pub(crate) const fn name(&self) -> ChannelState {
+        match self {
+            Self::Closed => ChannelState::Closed,
+            Self::Joining { .. } => ChannelState::Joining,
+            Self::Joined(_) => ChannelState::Joined,
+            Self::Errored { .. } => ChannelState::Errored,
+            Self::Leaving { .. } => ChannelState::Leaving,
+        }
+    }
+
+    /// The join that messages of the server must belong to.
+    pub(crate) const fn join_ref(&self) -> Option<Ref> {
+        match self {
+            Self::Joining { join_ref, .. } | Self::Leaving { join_ref, .. } => Some(*join_ref),
+            Self::Joined(joined) => Some(joined.join_ref),
+            Self::Closed | Self::Errored { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::format;
+    use std::string::String;
+
+    use super::*;
+
+    #[test]
+    fn the_transition_table_is_as_reviewed() {
+        let mut table = String::new();
+        write!(table, "{:14}", "").unwrap();
+        for state in ChannelState::ALL {
+            write!(table, "{state:>14}").unwrap();
+        }
+        for input in Input::ALL {
+            write!(table, "\n{:14}", format!("{input:?}")).unwrap();
+            for state in ChannelState::ALL {
+                write!(table, "{:>14}", format!("{:?}", step(state, input))).unwrap();
+            }
+        }
+        insta::assert_snapshot!(table);
+    }
+}

@@ -1,0 +1,109 @@
+//! Opening, losing and reopening the connection.
+
+use alloc::vec::Vec;
+
+use super::Client;
+use crate::channel::{Fate, Input};
+use crate::event::Event;
+use crate::ids::{ChannelId, SocketId};
+use crate::outbox::Outgoing;
+use crate::socket::{Connection, Socket};
+use crate::supabase::{Cause, CauseKind, Retry};
+use crate::timer::Timer;
+
+impl Client {
+    /// Asks the driver for a new transport.
+    pub(super) fn open_socket(&mut self) {
+        let id = SocketId(self.next_socket);
+        self.next_socket += 1;
+        self.ctx.timers.cancel(Timer::Reconnect);
+        self.ctx.timers.set(Timer::Connect, self.ctx.now + self.ctx.config.connect_timeout);
+        self.ctx.outbox.push(Outgoing::Open { socket: id });
+        self.ctx.socket = Socket::Opening { id };
+    }
+
+    /// The transport that was asked for is open; whatever is wanted joins.
+    pub(super) fn on_open(&mut self, socket: SocketId) {
+        if !matches!(&self.ctx.socket, Socket::Opening { id } if *id == socket) {
+            self.ctx.stats.stale_sockets += 1;
+            return;
+        }
+        let now = self.ctx.now;
+        self.ctx.socket = Socket::Online(Connection::new(socket, now));
+        self.ctx.stats.connects += 1;
+        self.ctx.timers.cancel(Timer::Connect);
+        self.ctx.timers.set(Timer::Stable, now + self.ctx.config.stable_after);
+        self.schedule_heartbeat();
+        self.ctx.events.push_back(Event::Connected { socket });
+        for slot in self.channels.iter_mut().filter(|slot| slot.joins_on_connect()) {
+            let fate = slot.on_input(Input::SocketOpened, &mut self.ctx);
+            debug_assert_eq!(fate, Fate::Stays, "an open connection does not end a channel");
+        }
+    }
+
+    /// The attempt to open took too long.
+    pub(super) fn give_up_opening(&mut self) {
+        if let Socket::Opening { id } = self.ctx.socket {
+            let reason = "connect timeout".into();
+            self.ctx.outbox.push(Outgoing::Close { socket: id, code: 1000, reason });
+            self.on_lost(Cause::new(CauseKind::ConnectTimeout));
+        }
+    }
+
+    /// Ends the connection on the application's word.
+    pub(super) fn close_socket(&mut self, code: u16, reason: &'static str) {
+        if let Some(socket) = self.ctx.socket.id() {
+            self.ctx.outbox.push(Outgoing::Close { socket, code, reason: reason.into() });
+            self.on_down(socket, Cause::new(CauseKind::Requested));
+        }
+        self.ctx.timers.cancel(Timer::Reconnect);
+        self.ctx.socket = Socket::Offline;
+    }
+
+    /// The connection, or the attempt to open one, is over without this side asking.
+    pub(super) fn on_lost(&mut self, cause: Cause) {
+        let Some(socket) = self.ctx.socket.id() else { return };
+        self.ctx.outbox.discard_frames(socket);
+        self.ctx.stats.disconnects += 1;
+        self.on_down(socket, cause);
+    }
+
+    /// Plans the next attempt, tells the application, then lets every channel know (G5).
+    fn on_down(&mut self, socket: SocketId, cause: Cause) {
+        let timers = [Timer::Connect, Timer::Stable, Timer::Heartbeat, Timer::HeartbeatReply];
+        timers.into_iter().for_each(|timer| self.ctx.timers.cancel(timer));
+        self.ctx.joins.clear();
+        self.ctx.socket = self.plan_reconnect(&cause);
+        let retry_at = self.reconnect_at();
+        let disconnected = Event::Disconnected { socket, cause: cause.clone(), retry_at };
+        self.ctx.events.push_back(disconnected);
+        if cause.kind.retry() == Retry::NewToken {
+            self.ctx.events.push_back(Event::TokenNeeded { cause: cause.clone() });
+        }
+        let channels: Vec<ChannelId> = self.channels().collect();
+        for id in channels {
+            let Some(slot) = self.channels.get_mut(id) else { continue };
+            let fate = slot.on_trouble(Input::SocketLost, cause.clone(), &mut self.ctx);
+            if fate == Fate::Gone {
+                self.channels.remove(id);
+            }
+        }
+    }
+
+    fn plan_reconnect(&mut self, cause: &Cause) -> Socket {
+        if !self.wanted {
+            return Socket::Offline;
+        }
+        let stopped = || Socket::Stopped { cause: cause.clone() };
+        if cause.kind.retry() != Retry::Backoff {
+            return stopped();
+        }
+        self.attempts = self.attempts.saturating_add(1);
+        let Some(delay) = self.ctx.config.reconnect.delay(self.attempts, &mut self.ctx.rng) else {
+            return stopped();
+        };
+        let retry_at = self.ctx.now + delay.max(cause.retry_after.unwrap_or_default());
+        self.ctx.timers.set(Timer::Reconnect, retry_at);
+        Socket::Waiting { retry_at }
+    }
+}

@@ -1,0 +1,442 @@
+//! One logical connection that outlives sockets, and the channels on it.
+
+mod connect;
+mod heartbeat;
+mod receive;
+mod send;
+
+use alloc::sync::Arc;
+
+use crate::channel::{Channel, Fate, Input, Slot, State, Table};
+use crate::config::{ChannelConfig, Config, Flavor};
+use crate::context::Context;
+use crate::error::OpenError;
+use crate::event::Event;
+use crate::ids::{ChannelId, SocketId};
+use crate::limits::Limits;
+use crate::pacing::Turn;
+use crate::secret::Secret;
+use crate::socket::Socket;
+use crate::stats::Stats;
+use crate::supabase::{Cause, CauseKind, Retry};
+use crate::time::Instant;
+use crate::timer::Timer;
+use crate::transmit::{CloseReason, Frame, Transmit};
+
+/// A client of one server: one connection at a time, reopened after faults, and the channels that
+/// are wanted on it.
+///
+/// Methods are of four kinds. Commands are plain verbs, [`connect`](Self::connect) or
+/// [`open_channel`](Self::open_channel); inputs start with `handle_` and never fail; outputs start
+/// with `poll_`; the rest looks. [The crate's page](crate) has the loop that drives them.
+///
+/// # Examples
+///
+/// ```
+/// use realtime_proto::{ChannelConfig, Client, Config, Instant, Payload, Transmit};
+///
+/// let config = Config::builder("ws://localhost:4000/socket").build()?;
+/// let now = Instant::EPOCH;
+/// let mut client = Client::new(config, 42, now);
+/// client.open_channel("room:lobby", ChannelConfig::phoenix(Payload::empty()), now)?;
+/// client.connect(now);
+/// assert!(matches!(client.poll_transmit(), Some(Transmit::Open { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    ctx: Context,
+    channels: Table,
+    /// Whether the application wants a connection; its word wins over every late event.
+    wanted: bool,
+    /// Failed connections in a row.
+    attempts: u32,
+    next_socket: u64,
+    /// The buffer frames are written into before they are sized.
+    scratch: alloc::vec::Vec<u8>,
+}
+
+impl Client {
+    /// Makes a client that is offline. `seed` decides the jitter of its retries and nothing else;
+    /// give each client another one.
+    #[must_use]
+    pub fn new(config: Config, seed: u64, now: Instant) -> Self {
+        Self {
+            ctx: Context::new(config, seed, now),
+            channels: Table::default(),
+            wanted: false,
+            attempts: 0,
+            next_socket: 1,
+            scratch: alloc::vec::Vec::new(),
+        }
+    }
+
+    /// Wants a connection from now on; opens one unless there is one or the next attempt is
+    /// already planned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// let mut client = Client::new(config, 42, now);
+    /// client.connect(now);
+    /// assert!(client.poll_transmit().is_some(), "the driver is asked to open a socket");
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
+    pub fn connect(&mut self, now: Instant) {
+        self.advance(now);
+        self.wanted = true;
+        if matches!(self.ctx.socket, Socket::Offline | Socket::Stopped { .. }) {
+            self.open_socket();
+        }
+        self.settle();
+    }
+
+    /// Wants no connection from now on. Channels stay and join again after the next
+    /// [`connect`](Self::connect).
+    pub fn disconnect(&mut self, now: Instant) {
+        self.advance(now);
+        self.wanted = false;
+        self.close_socket(1000, "");
+        self.settle();
+    }
+
+    /// Opens a channel: it joins as soon as there is a connection, and again after every fault,
+    /// until it is closed. `topic` is the whole topic; Supabase's start with `realtime:`.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when the topic is open already or not a Supabase one, or a limit is reached.
+    pub fn open_channel(
+        &mut self,
+        topic: &str,
+        config: ChannelConfig,
+        now: Instant,
+    ) -> Result<ChannelId, OpenError> {
+        self.advance(now);
+        let limits = &self.ctx.config.limits;
+        if let Some(channel) = self.channels.by_topic(topic) {
+            return Err(OpenError::TopicInUse { topic: topic.into(), channel });
+        }
+        if let Flavor::Supabase(join) = &config.flavor {
+            if topic.strip_prefix("realtime:").is_none_or(str::is_empty) {
+                return Err(OpenError::Topic { topic: topic.into() });
+            }
+            if join.postgres_changes.len() > limits.bindings_max {
+                return Err(OpenError::TooManyBindings { max: limits.bindings_max });
+            }
+        }
+        if self.channels.len() >= limits.channels_max {
+            return Err(OpenError::TooMany { max: limits.channels_max });
+        }
+        let topic: Arc<str> = topic.into();
+        let id = self.channels.insert(&topic, |id| Slot::new(id, Arc::clone(&topic), config));
+        if self.ctx.socket.connection().is_some() {
+            self.on_channel_input(id, Input::SocketOpened, now);
+        }
+        self.settle();
+        Ok(id)
+    }
+
+    /// Leaves a channel; its last event is `Closed`. Tells whether it was there.
+    ///
+    /// The topic is free at once: another channel may be opened on it before the server answers.
+    pub fn close_channel(&mut self, id: ChannelId, now: Instant) -> bool {
+        self.advance(now);
+        let Some(topic) = self.channels.get(id).map(|slot| Arc::clone(&slot.topic)) else {
+            return false;
+        };
+        self.channels.release_topic(id, &topic);
+        self.on_channel_input(id, Input::Close, now);
+        true
+    }
+
+    /// A view of one channel; `None` once it is gone.
+    #[must_use]
+    pub fn channel(&mut self, id: ChannelId) -> Option<Channel<'_>> {
+        self.channels.get(id)?;
+        Some(Channel::new(self, id))
+    }
+
+    /// The channel that is open on a topic.
+    #[must_use]
+    pub fn channel_by_topic(&self, topic: &str) -> Option<ChannelId> {
+        self.channels.by_topic(topic)
+    }
+
+    /// The channels that are there, in the order of their handles.
+    pub fn channels(&self) -> impl Iterator<Item = ChannelId> {
+        self.channels.iter().map(|slot| slot.id)
+    }
+
+    /// Uses another access token from now on, or none: joins carry it, joined channels are told,
+    /// and what waited for a token tries again.
+    ///
+    /// The same token has no effect.
+    pub fn set_access_token(&mut self, token: Option<Secret>, now: Instant) {
+        self.advance(now);
+        if self.ctx.token.current == token {
+            return;
+        }
+        self.ctx.token.current = token;
+        self.ctx.token.version += 1;
+        self.ctx.joins.paused = false;
+        let mut waiting = alloc::vec::Vec::new();
+        for slot in self.channels.iter_mut() {
+            match &slot.state {
+                State::Joined(_) if slot.config.is_supabase() => slot.push_token(&mut self.ctx),
+                State::Errored { cause, .. } if cause.kind.retry() == Retry::NewToken => {
+                    waiting.push(slot.id);
+                }
+                State::Closed
+                | State::Joining { .. }
+                | State::Joined(_)
+                | State::Errored { .. }
+                | State::Leaving { .. } => {}
+            }
+        }
+        for id in waiting {
+            self.on_channel_input(id, Input::RetryDue, now);
+        }
+        let stopped_for_token = matches!(&self.ctx.socket,
+            Socket::Stopped { cause } if cause.kind.retry() == Retry::NewToken);
+        if stopped_for_token {
+            self.open_socket();
+        }
+        self.settle();
+    }
+
+    /// Checks the connection now: after a hint that the network changed or the machine woke up.
+    ///
+    /// An open connection has 2 s to answer; an attempt that was planned is made at once.
+    pub fn probe(&mut self, now: Instant) {
+        self.advance(now);
+        match &self.ctx.socket {
+            Socket::Online(_) => self.send_probe(),
+            Socket::Waiting { .. } => self.open_socket(),
+            Socket::Offline | Socket::Opening { .. } | Socket::Stopped { .. } => {}
+        }
+        self.settle();
+    }
+
+    /// The transport is open.
+    pub fn handle_open(&mut self, socket: SocketId, now: Instant) {
+        self.advance(now);
+        self.on_open(socket);
+        self.settle();
+    }
+
+    /// A frame came. Whatever is in it, this neither fails nor panics.
+    pub fn handle_frame(&mut self, socket: SocketId, frame: Frame, now: Instant) {
+        self.advance(now);
+        self.on_frame(socket, &frame);
+        self.settle();
+    }
+
+    /// The transport ended, or could not be opened.
+    pub fn handle_close(&mut self, socket: SocketId, reason: CloseReason, now: Instant) {
+        self.advance(now);
+        if self.ctx.socket.id() == Some(socket) {
+            self.on_lost(Cause::from_close(&reason));
+        } else {
+            self.ctx.stats.stale_sockets += 1;
+        }
+        self.settle();
+    }
+
+    /// The deadline of [`poll_timeout`](Self::poll_timeout) came. Early or repeated calls do
+    /// nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let slept = self.ctx.timers.next().is_some_and(|(deadline, _)| {
+            now.saturating_duration_since(deadline) >= self.ctx.config.suspended_after
+        });
+        self.advance(now);
+        if slept {
+            self.on_wake();
+        }
+        while let Some(timer) = self.ctx.timers.pop_due(self.ctx.now) {
+            self.on_timer(timer);
+        }
+        self.settle();
+    }
+
+    /// The next thing for the driver to do, in order; frames are written now, with the token and
+    /// the bindings of this moment.
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        while let Some(outgoing) = self.ctx.outbox.pop() {
+            if let Some(transmit) = self.write(outgoing) {
+                return Some(transmit);
+            }
+        }
+        None
+    }
+
+    /// The next thing that happened, in order.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.ctx.events.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout); `None` when nothing will happen
+    /// without input. While output waits to be taken, this is the latest time any input brought.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.ctx.outbox.is_empty() && self.ctx.events.is_empty() {
+            self.ctx.timers.next().map(|(deadline, _)| deadline)
+        } else {
+            Some(self.ctx.now)
+        }
+    }
+
+    /// Why the next [`handle_timeout`](Self::handle_timeout) is due.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<(Instant, Timer)> {
+        self.ctx.timers.next()
+    }
+
+    /// Whether frames may be fed. While it is false the application has too many events to take;
+    /// a driver that stops reading lets TCP slow the server down.
+    #[must_use]
+    pub fn wants_frames(&self) -> bool {
+        self.ctx.events.len() < self.ctx.config.limits.events_queued_max
+    }
+
+    /// Whether the connection is open.
+    #[must_use]
+    pub const fn is_connected(&self) -> bool {
+        self.ctx.socket.connection().is_some()
+    }
+
+    /// When the next attempt to connect is made, if one is planned.
+    #[must_use]
+    pub const fn reconnect_at(&self) -> Option<Instant> {
+        match &self.ctx.socket {
+            Socket::Waiting { retry_at } => Some(*retry_at),
+            Socket::Offline
+            | Socket::Opening { .. }
+            | Socket::Online(_)
+            | Socket::Stopped { .. } => None,
+        }
+    }
+
+    /// What happened so far, in numbers.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats { channels: self.channels.len(), ..self.ctx.stats.clone() }
+    }
+
+    pub(crate) const fn limits(&self) -> &Limits {
+        &self.ctx.config.limits
+    }
+
+    pub(crate) fn slot(&self, id: ChannelId) -> Option<&Slot> {
+        self.channels.get(id)
+    }
+
+    pub(crate) fn slot_mut(&mut self, id: ChannelId) -> Option<&mut Slot> {
+        self.channels.get_mut(id)
+    }
+
+    /// Lets joins go on that an auth refusal had stopped.
+    pub(crate) const fn resume_joins(&mut self) {
+        self.ctx.joins.paused = false;
+    }
+
+    /// Gives a channel an input that needs no cause.
+    pub(crate) fn on_channel_input(&mut self, id: ChannelId, input: Input, now: Instant) {
+        self.with_channel(id, now, |slot, ctx| slot.on_input(input, ctx));
+    }
+
+    /// Runs a command on a channel that is there.
+    pub(crate) fn with_slot<T>(
+        &mut self,
+        id: ChannelId,
+        now: Instant,
+        command: impl FnOnce(&mut Slot, &mut Context) -> T,
+    ) -> T {
+        self.advance(now);
+        let slot = self.channels.get_mut(id).expect("the caller holds a view of the channel");
+        let result = command(slot, &mut self.ctx);
+        self.settle();
+        result
+    }
+
+    /// Lets a channel react, and forgets it when that was its end.
+    fn with_channel(
+        &mut self,
+        id: ChannelId,
+        now: Instant,
+        react: impl FnOnce(&mut Slot, &mut Context) -> Fate,
+    ) {
+        self.advance(now);
+        let Some(slot) = self.channels.get_mut(id) else { return };
+        if react(slot, &mut self.ctx) == Fate::Gone {
+            self.channels.remove(id);
+        }
+        self.settle();
+    }
+
+    /// Time never goes back, whatever the driver says.
+    fn advance(&mut self, now: Instant) {
+        self.ctx.now = self.ctx.now.max(now);
+    }
+
+    /// What every input ends with: whoever has a turn joins, and a connection on which every
+    /// channel is live has proven itself.
+    fn settle(&mut self) {
+        self.ctx.timers.cancel(Timer::JoinBudget);
+        loop {
+            if self.ctx.socket.connection().is_none() {
+                break;
+            }
+            match self.ctx.joins.take(self.ctx.now) {
+                Turn::Now(id) => {
+                    let Some(slot) = self.channels.get_mut(id) else { continue };
+                    if slot.on_input(Input::Turn, &mut self.ctx) == Fate::Gone {
+                        unreachable!("a turn to join does not end a channel");
+                    }
+                }
+                Turn::At(at) => {
+                    self.ctx.timers.set(Timer::JoinBudget, at);
+                    break;
+                }
+                Turn::Nobody => break,
+            }
+        }
+        let channels = self.channels.len();
+        if channels > 0 && self.ctx.stats.channels_live == channels {
+            self.attempts = 0;
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer) {
+        let now = self.ctx.now;
+        match timer {
+            Timer::Connect => {
+                self.give_up_opening();
+            }
+            Timer::Reconnect => self.open_socket(),
+            Timer::Stable => self.attempts = 0,
+            Timer::Heartbeat => self.on_heartbeat_due(),
+            Timer::HeartbeatReply => self.on_heartbeat_missed(),
+            // Settling takes the turns.
+            Timer::JoinBudget => {}
+            Timer::Join(id) => self.with_channel(id, now, |slot, ctx| {
+                slot.on_trouble(Input::JoinTimedOut, Cause::new(CauseKind::JoinTimeout), ctx)
+            }),
+            Timer::Rejoin(id) => self.on_channel_input(id, Input::RetryDue, now),
+            Timer::Leave(id) => self.on_channel_input(id, Input::LeaveTimedOut, now),
+            Timer::Presence(id) => self.with_channel(id, now, |slot, ctx| {
+                slot.flush_track(ctx);
+                Fate::Stays
+            }),
+            Timer::Push(id, push) => self.with_channel(id, now, |slot, ctx| {
+                slot.pushes.on_timeout(push, id, ctx);
+                Fate::Stays
+            }),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Writing frames, at the moment the driver takes them.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::Client;
+use crate::channel::State;
+use crate::config::Flavor;
+use crate::ids::{ChannelId, Ref, SocketId};
+use crate::outbox::{Message, Outgoing};
+use crate::supabase::{JoinConfig, JoinPayload, write_broadcast};
+use crate::transmit::{Frame, Transmit};
+use crate::wire::{self, Body, Encoding, Envelope, FrameKind, Sender};
+
+impl Client {
+    /// Writes one thing for the driver; `None` when it has no purpose any more.
+    pub(super) fn write(&mut self, outgoing: Outgoing) -> Option<Transmit> {
+        match outgoing {
+            Outgoing::Open { socket } => (self.ctx.socket.id() == Some(socket))
+                .then(|| Transmit::Open { socket, url: self.ctx.config.url() }),
+            Outgoing::Close { socket, code, reason } => {
+                Some(Transmit::Close { socket, code, reason })
+            }
+            Outgoing::Heartbeat { socket, msg_ref } => {
+                self.frame(socket, None, Some(msg_ref), "phoenix", "heartbeat", Body::Json("{}"))
+            }
+            Outgoing::Join { socket, channel, join_ref } => self.join(socket, channel, join_ref),
+            Outgoing::Leave { socket, topic, join_ref, msg_ref } => {
+                let body = Body::Json("{}");
+                self.frame(socket, Some(join_ref), Some(msg_ref), &topic, "phx_leave", body)
+            }
+            Outgoing::Token { socket, channel } => self.token(socket, channel),
+            Outgoing::Message { socket, topic, join_ref, msg_ref, message } => {
+                self.message(socket, &topic, join_ref, msg_ref, &message)
+            }
+        }
+    }
+
+    /// Writes a join from what the channel asks for now, unless another join has replaced it.
+    fn join(&mut self, socket: SocketId, id: ChannelId, join_ref: Ref) -> Option<Transmit> {
+        let slot = self.channels.get_mut(id)?;
+        let bindings = slot.distinct_bindings();
+        let State::Joining { join_ref: current, sent } = &mut slot.state else { return None };
+        if *current != join_ref {
+            return None;
+        }
+        sent.clone_from(&bindings);
+        slot.token_version = self.ctx.token.version;
+        let payload = match &slot.config.flavor {
+            Flavor::Phoenix { params, .. } => params.as_bytes().to_vec(),
+            Flavor::Supabase(config) => {
+                let config = JoinConfig { postgres_changes: bindings, ..config.clone() };
+                let access_token = self.ctx.token.current.as_ref().map(|token| token.expose());
+                serde_json::to_vec(&JoinPayload { config: &config, access_token })
+                    .expect("a join payload has nothing that JSON cannot say")
+            }
+        };
+        let topic = alloc::sync::Arc::clone(&slot.topic);
+        let body = json(&payload);
+        self.frame(socket, Some(join_ref), Some(join_ref), &topic, "phx_join", body)
+    }
+
+    /// Writes the token of this moment, for a channel that is still joined.
+    fn token(&mut self, socket: SocketId, id: ChannelId) -> Option<Transmit> {
+        let slot = self.channels.get(id)?;
+        let join_ref = slot.joined()?;
+        let topic = alloc::sync::Arc::clone(&slot.topic);
+        let mut payload = Vec::from(&b"{\"access_token\":"[..]);
+        match &self.ctx.token.current {
+            Some(token) => wire::write_json_string(token.expose(), &mut payload),
+            None => payload.extend_from_slice(b"null"),
+        }
+        payload.push(b'}');
+        let msg_ref = self.ctx.socket.connection_mut()?.make_ref();
+        let body = json(&payload);
+        self.frame(socket, Some(join_ref), Some(msg_ref), &topic, "access_token", body)
+    }
+
+    fn message(
+        &mut self,
+        socket: SocketId,
+        topic: &str,
+        join_ref: Ref,
+        msg_ref: Ref,
+        message: &Message,
+    ) -> Option<Transmit> {
+        let (join_ref, msg_ref) = (Some(join_ref), Some(msg_ref));
+        match message {
+            Message::Event { event, payload } => {
+                let body = match payload.as_json() {
+                    Some(text) => Body::Json(text),
+                    None => Body::Binary(payload.as_bytes()),
+                };
+                self.frame(socket, join_ref, msg_ref, topic, event, body)
+            }
+            Message::Broadcast { event, payload } => {
+                let mut text = Vec::with_capacity(payload.as_bytes().len() + event.len() + 48);
+                write_broadcast(event, payload.as_json().unwrap_or("{}"), &mut text);
+                self.frame(socket, join_ref, msg_ref, topic, "broadcast", json(&text))
+            }
+            Message::BinaryBroadcast { event, payload } => {
+                let body = Body::UserBroadcast {
+                    event,
+                    encoding: Encoding::Binary,
+                    metadata: None,
+                    payload: payload.as_bytes(),
+                };
+                self.frame(socket, join_ref, msg_ref, topic, "broadcast", body)
+            }
+        }
+    }
+
+    /// Writes an envelope into a frame of its own: one allocation, of exactly its size.
+    fn frame(
+        &mut self,
+        socket: SocketId,
+        join_ref: Option<Ref>,
+        msg_ref: Option<Ref>,
+        topic: &str,
+        event: &str,
+        body: Body<'_>,
+    ) -> Option<Transmit> {
+        let envelope = Envelope {
+            join_ref: join_ref.map(|join_ref| join_ref.to_string().into()),
+            msg_ref: msg_ref.map(|msg_ref| msg_ref.to_string().into()),
+            topic: topic.into(),
+            event: event.into(),
+            body,
+        };
+        let vsn = self.ctx.config.vsn;
+        let kind = wire::encode(vsn, Sender::Client, &envelope, &mut self.scratch)
+            .expect("what cannot be written is refused when it is pushed");
+        let bytes = Bytes::copy_from_slice(&self.scratch);
+        self.ctx.stats.frames_sent += 1;
+        let frame = match kind {
+            FrameKind::Text => Frame::Text(bytes),
+            FrameKind::Binary => Frame::Binary(bytes),
+        };
+        Some(Transmit::Frame { socket, frame })
+    }
+}
+
+fn json(payload: &[u8]) -> Body<'_> {
+    Body::Json(core::str::from_utf8(payload).expect("JSON that this crate wrote is UTF-8"))
+}

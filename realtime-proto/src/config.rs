@@ -1,0 +1,302 @@
+//! What a client and its channels are told at the start.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::limits::Limits;
+use crate::payload::Payload;
+use crate::secret::Secret;
+use crate::supabase::JoinConfig;
+use crate::wire::{ConnectUrl, Vsn, build_url};
+
+/// The settings of a [`Client`](crate::Client), checked when they were built.
+///
+/// # Examples
+///
+/// ```
+/// use realtime_proto::Config;
+///
+/// let config = Config::builder("wss://project.supabase.co/realtime/v1")
+///     .apikey("anon-key")
+///     .build()?;
+/// # let _ = config;
+/// # Ok::<(), realtime_proto::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    endpoint: String,
+    params: Vec<(String, Secret)>,
+    pub(crate) vsn: Vsn,
+    pub(crate) access_token: Option<Secret>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) heartbeat_timeout: Duration,
+    pub(crate) probe_timeout: Duration,
+    pub(crate) suspended_after: Duration,
+    pub(crate) stable_after: Duration,
+    pub(crate) join_timeout: Duration,
+    pub(crate) leave_timeout: Duration,
+    pub(crate) push_timeout: Duration,
+    pub(crate) reconnect: Backoff,
+    pub(crate) rejoin: Backoff,
+    pub(crate) limits: Limits,
+}
+
+impl Config {
+    /// Starts from the defaults, for a server whose socket is mounted at `endpoint`: `/websocket`
+    /// is appended, `http` and `https` mean `ws` and `wss`.
+    #[must_use]
+    pub fn builder(endpoint: impl Into<String>) -> ConfigBuilder {
+        ConfigBuilder {
+            config: Self {
+                endpoint: endpoint.into(),
+                params: Vec::new(),
+                vsn: Vsn::V2,
+                access_token: None,
+                connect_timeout: Duration::from_secs(10),
+                heartbeat_interval: Duration::from_secs(25),
+                heartbeat_timeout: Duration::from_secs(10),
+                probe_timeout: Duration::from_secs(2),
+                suspended_after: Duration::from_secs(15),
+                stable_after: Duration::from_secs(60),
+                join_timeout: Duration::from_secs(10),
+                leave_timeout: Duration::from_secs(5),
+                push_timeout: Duration::from_secs(10),
+                reconnect: Backoff::exponential(Duration::from_secs(1), Duration::from_secs(30)),
+                rejoin: Backoff::exponential(Duration::from_secs(1), Duration::from_secs(30)),
+                limits: Limits::default(),
+            },
+        }
+    }
+
+    /// The URL of the next connection.
+    pub(crate) fn url(&self) -> ConnectUrl {
+        let params = self.params.iter().map(|(key, value)| (key.as_str(), value.expose()));
+        build_url(&self.endpoint, params, self.vsn)
+    }
+}
+
+/// Builds a [`Config`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ConfigBuilder {
+    config: Config,
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
+        $($(#[$doc])*
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.config.$name = $name;
+            self
+        })*
+    };
+}
+
+impl ConfigBuilder {
+    /// Adds a query parameter of the connect URL. Values are kept as secrets.
+    pub fn param(mut self, key: impl Into<String>, value: impl Into<Secret>) -> Self {
+        self.config.params.push((key.into(), value.into()));
+        self
+    }
+
+    /// Sets the API key of a Supabase project, the query parameter `apikey`.
+    pub fn apikey(self, key: impl Into<Secret>) -> Self {
+        self.param("apikey", key)
+    }
+
+    /// Sets the first access token; [`set_access_token`](crate::Client::set_access_token) changes
+    /// it later. Without one, a Supabase server takes the API key.
+    pub fn access_token(mut self, token: impl Into<Secret>) -> Self {
+        self.config.access_token = Some(token.into());
+        self
+    }
+
+    setters! {
+        /// Sets the protocol version. Default [`Vsn::V2`].
+        vsn: Vsn;
+        /// Sets how long opening a connection may take. Default 10 s.
+        connect_timeout: Duration;
+        /// Sets the span between heartbeats, which traffic does not move. Default 25 s; a server
+        /// ends a connection on which nothing came for 60 s.
+        heartbeat_interval: Duration;
+        /// Sets how long the answer to a heartbeat may take. Default 10 s.
+        heartbeat_timeout: Duration;
+        /// Sets how long the answer to a probe may take. Default 2 s.
+        probe_timeout: Duration;
+        /// Sets from which lateness of the driver on the machine counts as having been suspended,
+        /// so that the connection is probed first. Default 15 s.
+        suspended_after: Duration;
+        /// Sets how long a connection must live before its failure counts as a first one again,
+        /// when not all channels became live. Default 60 s.
+        stable_after: Duration;
+        /// Sets how long the answer to a join may take. Default 10 s; a Supabase server refuses
+        /// after 5 s.
+        join_timeout: Duration;
+        /// Sets how long the answer to a leave may take. Default 5 s.
+        leave_timeout: Duration;
+        /// Sets how long a push may take, from the call when it is sent at once and from the join
+        /// when it had to wait. Default 10 s.
+        push_timeout: Duration;
+        /// Sets the delays between attempts to connect. Default 1 s doubling to 30 s, full jitter,
+        /// no limit on attempts.
+        reconnect: Backoff;
+        /// Sets the delays between attempts to join a channel. Default 1 s doubling to 30 s, full
+        /// jitter, no limit on attempts.
+        rejoin: Backoff;
+        /// Sets the bounds of queues and maps.
+        limits: Limits;
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with the setting that cannot work and why.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        let config = self.config;
+        match config.endpoint.split_once("://") {
+            Some(("ws" | "wss" | "http" | "https", rest)) if !rest.is_empty() => {}
+            _ => {
+                let endpoint = config.endpoint.split('?').next().unwrap_or_default().into();
+                return Err(ConfigError::Endpoint { endpoint });
+            }
+        }
+        let spans = [
+            ("connect_timeout", config.connect_timeout),
+            ("heartbeat_interval", config.heartbeat_interval),
+            ("heartbeat_timeout", config.heartbeat_timeout),
+            ("probe_timeout", config.probe_timeout),
+            ("suspended_after", config.suspended_after),
+            ("stable_after", config.stable_after),
+            ("join_timeout", config.join_timeout),
+            ("leave_timeout", config.leave_timeout),
+            ("push_timeout", config.push_timeout),
+        ];
+        for (setting, span) in spans {
+            if span.is_zero() {
+                return Err(ConfigError::Zero { setting });
+            }
+        }
+        let limits = &config.limits;
+        let bounds = [
+            ("channels_max", limits.channels_max),
+            ("transmits_queued_max", limits.transmits_queued_max),
+            ("events_queued_max", limits.events_queued_max),
+            ("frame_bytes_max", limits.frame_bytes_max),
+            ("presence_calls_max", limits.presence_calls_max),
+            ("joins_per_second_max", limits.joins_per_second_max as usize),
+        ];
+        for (setting, bound) in bounds {
+            if bound == 0 {
+                return Err(ConfigError::Zero { setting });
+            }
+        }
+        if limits.bindings_max > 64 {
+            return Err(ConfigError::TooManyBindings { bindings_max: limits.bindings_max });
+        }
+        Ok(config)
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The endpoint is not a WebSocket URL.
+    #[error("`{endpoint}` is not a WebSocket URL; write ws://host/path or wss://host/path")]
+    Endpoint {
+        /// The endpoint as given, without its query.
+        endpoint: String,
+    },
+    /// A span or a bound is zero, so that nothing could ever happen.
+    #[error("{setting} is zero; give it at least the smallest useful value")]
+    Zero {
+        /// The setting.
+        setting: &'static str,
+    },
+    /// More bindings than a channel can tell apart.
+    #[error("bindings_max is {bindings_max}, and a channel can tell at most 64 apart")]
+    TooManyBindings {
+        /// The value given.
+        bindings_max: usize,
+    },
+}
+
+/// The settings of one channel.
+///
+/// # Examples
+///
+/// ```
+/// use realtime_proto::supabase::JoinConfig;
+/// use realtime_proto::{ChannelConfig, Payload};
+///
+/// let supabase = ChannelConfig::supabase(JoinConfig::default());
+/// let phoenix = ChannelConfig::phoenix(Payload::json(&["any", "params"])?).with_presence();
+/// # let _ = (supabase, phoenix);
+/// # Ok::<(), realtime_proto::PayloadError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ChannelConfig {
+    pub(crate) flavor: Flavor,
+    pub(crate) rejoin: Option<Backoff>,
+}
+
+/// Which server application a channel talks to.
+#[derive(Clone, Debug)]
+pub(crate) enum Flavor {
+    /// A channel of Supabase Realtime.
+    Supabase(JoinConfig),
+    /// A channel of any Phoenix application.
+    Phoenix {
+        /// The join payload.
+        params: Payload,
+        /// Whether `presence_state` and `presence_diff` are tracked or passed on as messages.
+        presence: bool,
+    },
+}
+
+impl ChannelConfig {
+    /// A channel of Supabase Realtime.
+    #[must_use]
+    pub const fn supabase(config: JoinConfig) -> Self {
+        Self { flavor: Flavor::Supabase(config), rejoin: None }
+    }
+
+    /// A channel of a Phoenix application, joined with `params`.
+    #[must_use]
+    pub const fn phoenix(params: Payload) -> Self {
+        Self { flavor: Flavor::Phoenix { params, presence: false }, rejoin: None }
+    }
+
+    /// The same, following the channel's presence: a Phoenix channel is then live once the
+    /// snapshot came, and its presence messages are events of their own.
+    #[must_use]
+    pub fn with_presence(mut self) -> Self {
+        match &mut self.flavor {
+            Flavor::Supabase(config) => config.presence.enabled = true,
+            Flavor::Phoenix { presence, .. } => *presence = true,
+        }
+        self
+    }
+
+    /// The same, with delays of its own between attempts to join.
+    #[must_use]
+    pub fn with_rejoin(mut self, rejoin: Backoff) -> Self {
+        self.rejoin = Some(rejoin);
+        self
+    }
+
+    pub(crate) const fn presence(&self) -> bool {
+        match &self.flavor {
+            Flavor::Supabase(config) => config.presence.enabled,
+            Flavor::Phoenix { presence, .. } => *presence,
+        }
+    }
+
+    pub(crate) const fn is_supabase(&self) -> bool {
+        matches!(self.flavor, Flavor::Supabase(_))
+    }
+}

@@ -1,0 +1,71 @@
+//! What every channel works with: the time, the timers, the queues, the connection.
+
+use alloc::collections::VecDeque;
+
+use crate::config::Config;
+use crate::event::{ChannelEvent, Event, Violation};
+use crate::ids::{ChannelId, PushId};
+use crate::outbox::Outbox;
+use crate::pacing::JoinQueue;
+use crate::rng::Rng;
+use crate::secret::Secret;
+use crate::socket::Socket;
+use crate::stats::Stats;
+use crate::time::Instant;
+use crate::timer::Timers;
+
+/// Everything of a client but its channels.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) rng: Rng,
+    /// The latest time that any input brought; it never goes back.
+    pub(crate) now: Instant,
+    pub(crate) timers: Timers,
+    pub(crate) outbox: Outbox,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) stats: Stats,
+    pub(crate) socket: Socket,
+    pub(crate) joins: JoinQueue,
+    pub(crate) token: Token,
+    next_push: u64,
+}
+
+/// The access token, and how often it changed: what was written with an older one is out of date.
+#[derive(Debug)]
+pub(crate) struct Token {
+    pub(crate) current: Option<Secret>,
+    pub(crate) version: u64,
+}
+
+impl Context {
+    pub(crate) fn new(config: Config, seed: u64, now: Instant) -> Self {
+        Self {
+            rng: Rng::new(seed),
+            now,
+            timers: Timers::default(),
+            outbox: Outbox::default(),
+            events: VecDeque::new(),
+            stats: Stats::default(),
+            socket: Socket::Offline,
+            joins: JoinQueue::new(config.limits.joins_per_second_max, now),
+            token: Token { current: config.access_token.clone(), version: 0 },
+            next_push: 0,
+            config,
+        }
+    }
+
+    pub(crate) fn emit(&mut self, channel: ChannelId, event: ChannelEvent) {
+        self.events.push_back(Event::Channel(channel, event));
+    }
+
+    pub(crate) fn violation(&mut self, violation: Violation) {
+        self.stats.violations += 1;
+        self.events.push_back(Event::Violation(violation));
+    }
+
+    pub(crate) const fn make_push_id(&mut self) -> PushId {
+        self.next_push += 1;
+        PushId(self.next_push)
+    }
+}

@@ -1,0 +1,226 @@
+//! What a client tells its application.
+
+use alloc::string::String;
+use core::fmt;
+use core::time::Duration;
+
+use crate::ids::{ChannelId, PushId, SocketId};
+use crate::payload::Payload;
+use crate::presence::PresenceDiff;
+use crate::supabase::{Broadcast, Cause, Change, System};
+use crate::time::Instant;
+use crate::wire::DecodeError;
+
+/// Something that happened, in the order it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The connection is open; channels join now.
+    Connected {
+        /// The connection.
+        socket: SocketId,
+    },
+    /// The connection ended or could not be opened. Comes before the channel errors it causes (G5).
+    Disconnected {
+        /// The connection or attempt.
+        socket: SocketId,
+        /// Why.
+        cause: Cause,
+        /// When the next attempt is made; `None` when none is, until [`connect`] is called or the
+        /// access token changes.
+        ///
+        /// [`connect`]: crate::Client::connect
+        retry_at: Option<Instant>,
+    },
+    /// A heartbeat was answered.
+    Heartbeat {
+        /// The time from sending it to its answer.
+        round_trip: Duration,
+    },
+    /// The server rejects the access token; nothing that needs one is tried before
+    /// [`set_access_token`](crate::Client::set_access_token) brings another.
+    TokenNeeded {
+        /// What the server said.
+        cause: Cause,
+    },
+    /// Something happened on a channel.
+    Channel(ChannelId, ChannelEvent),
+    /// The peer sent what it should not have sent; it was ignored and counted.
+    Violation(Violation),
+}
+
+/// Something that happened on one channel, in the order of the frames (G2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChannelEvent {
+    /// The server accepted the join.
+    Joined {
+        /// What it answered; the user's own on Phoenix.
+        response: Payload,
+    },
+    /// Everything the channel asked for flows: the presence snapshot came and the database
+    /// subscription stands.
+    Live,
+    /// A broadcast came.
+    Broadcast(Broadcast),
+    /// A row changed.
+    Change {
+        /// The bindings it was sent for.
+        bindings: BindingSet,
+        /// The change.
+        change: Change,
+    },
+    /// Members came, changed or went.
+    Presence(PresenceDiff),
+    /// The server said something about the channel.
+    System(System),
+    /// A message of a Phoenix application came.
+    Message {
+        /// Its event name.
+        event: String,
+        /// Its payload.
+        payload: Payload,
+    },
+    /// A push ended; every push does, once (G3).
+    PushEnded {
+        /// The push.
+        push: PushId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// The server refused what was tracked.
+    TrackRefused {
+        /// What it answered.
+        response: Payload,
+    },
+    /// The channel is not joined any more, or the join failed.
+    Errored {
+        /// Why.
+        cause: Cause,
+        /// When it is joined again; `None` when that waits for the connection, for another access
+        /// token, or for [`rejoin`](crate::Channel::rejoin).
+        retry_at: Option<Instant>,
+    },
+    /// The channel is gone, and its id with it; the last event of every channel (G3).
+    Closed {
+        /// Why.
+        cause: Cause,
+    },
+}
+
+/// How a push ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The server replied.
+    Replied {
+        /// `ok`, `error`, or any word of the application's.
+        status: Status,
+        /// The response, any JSON or bytes.
+        response: Payload,
+    },
+    /// It was handed to the driver and asks for no reply.
+    Sent,
+    /// No reply came in time, or the channel was not joined in time to send it.
+    TimedOut,
+    /// The connection or the join ended while the reply was awaited; whether the server acted on
+    /// the push is not known.
+    Interrupted,
+    /// It was never sent, because the channel ended first.
+    Dropped,
+}
+
+/// The status of a reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// `ok`.
+    Ok,
+    /// `error`.
+    Error,
+    /// Any other word, which is legal.
+    Other(String),
+}
+
+impl Status {
+    pub(crate) fn read(word: &str) -> Self {
+        match word {
+            "ok" => Self::Ok,
+            "error" => Self::Error,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Other(word) => word,
+        })
+    }
+}
+
+/// A row-change binding of one channel, by its place in the channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BindingId(pub(crate) u8);
+
+/// A set of bindings of one channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct BindingSet(pub(crate) u64);
+
+impl BindingSet {
+    /// Whether `binding` is in the set.
+    #[must_use]
+    pub const fn contains(self, binding: BindingId) -> bool {
+        self.0 & (1 << binding.0) != 0
+    }
+
+    /// Whether the set has no binding.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) const fn insert(&mut self, binding: BindingId) {
+        self.0 |= 1 << binding.0;
+    }
+}
+
+/// Something the peer should not have sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A frame that could not be read; the connection goes on.
+    #[error("a frame was dropped: {0}")]
+    Malformed(DecodeError),
+    /// A frame larger than `frame_bytes_max`; the connection goes on.
+    #[error("a frame of {bytes} bytes was dropped: at most {max} are taken")]
+    FrameTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A payload that does not fit its event; the message was dropped.
+    #[error("a `{event}` message on {topic} was dropped: its payload does not fit")]
+    Payload {
+        /// The topic.
+        topic: String,
+        /// The event.
+        event: String,
+    },
+    /// A row change for bindings that the current join does not have.
+    #[error("a row change on {topic} was dropped: none of its ids belongs to the current join")]
+    UnknownBinding {
+        /// The topic.
+        topic: String,
+    },
+    /// More presence than the limits allow; what is shown is incomplete.
+    #[error("presence of {topic} is incomplete: more came than the limits allow")]
+    PresenceOverflow {
+        /// The topic.
+        topic: String,
+    },
+}

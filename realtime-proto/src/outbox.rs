@@ -1,0 +1,104 @@
+//! What waits for the driver. Frames are written when they are taken, not when they are queued.
+
+use alloc::borrow::Cow;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use crate::ids::{ChannelId, Ref, SocketId};
+use crate::payload::Payload;
+
+/// One thing for the driver to do.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    Open {
+        socket: SocketId,
+    },
+    Close {
+        socket: SocketId,
+        code: u16,
+        reason: Cow<'static, str>,
+    },
+    Heartbeat {
+        socket: SocketId,
+        msg_ref: Ref,
+    },
+    /// Written from the channel's live configuration and the current token.
+    Join {
+        socket: SocketId,
+        channel: ChannelId,
+        join_ref: Ref,
+    },
+    Leave {
+        socket: SocketId,
+        topic: Arc<str>,
+        join_ref: Ref,
+        msg_ref: Ref,
+    },
+    /// Written with the token that is current then.
+    Token {
+        socket: SocketId,
+        channel: ChannelId,
+    },
+    Message {
+        socket: SocketId,
+        topic: Arc<str>,
+        join_ref: Ref,
+        msg_ref: Ref,
+        message: Message,
+    },
+}
+
+/// An application's message.
+#[derive(Clone, Debug)]
+pub(crate) enum Message {
+    /// An event of a Phoenix application, or one whose payload is written already.
+    Event { event: String, payload: Payload },
+    /// A Supabase broadcast of JSON, sent as text, which every server version relays.
+    Broadcast { event: String, payload: Payload },
+    /// A Supabase broadcast of bytes, sent as a binary frame.
+    BinaryBroadcast { event: String, payload: Payload },
+}
+
+impl Outgoing {
+    /// The connection that a frame belongs to; `None` for orders, which outlive it.
+    const fn frame_of(&self) -> Option<SocketId> {
+        match self {
+            Self::Heartbeat { socket, .. }
+            | Self::Join { socket, .. }
+            | Self::Leave { socket, .. }
+            | Self::Token { socket, .. }
+            | Self::Message { socket, .. } => Some(*socket),
+            Self::Open { .. } | Self::Close { .. } => None,
+        }
+    }
+}
+
+/// The queue, in the order in which things have to be done.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    queue: VecDeque<Outgoing>,
+}
+
+impl Outbox {
+    pub(crate) fn push(&mut self, outgoing: Outgoing) {
+        self.queue.push_back(outgoing);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Outgoing> {
+        self.queue.pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Drops the frames of a connection that is gone.
+    pub(crate) fn discard_frames(&mut self, socket: SocketId) {
+        self.queue.retain(|outgoing| outgoing.frame_of() != Some(socket));
+    }
+}

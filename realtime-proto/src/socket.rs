@@ -1,0 +1,110 @@
+//! The socket side of a client: which connection there is, and all that belongs to it alone.
+
+use alloc::collections::BTreeMap;
+
+use crate::ids::{ChannelId, PushId, Ref, SocketId};
+use crate::supabase::Cause;
+use crate::time::Instant;
+
+/// Whether there is a connection.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// Not wanted.
+    Offline,
+    /// Wanted; the driver is opening it.
+    Opening { id: SocketId },
+    /// Open.
+    Online(Connection),
+    /// Wanted; the delay before the next attempt runs.
+    Waiting { retry_at: Instant },
+    /// Wanted, but trying again is pointless until something changes.
+    Stopped { cause: Cause },
+}
+
+/// The state of one open connection, dropped as a whole when it goes, so that nothing of it can
+/// reach the next one.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: SocketId,
+    next_ref: u64,
+    /// Who waits for which reply.
+    replies: BTreeMap<Ref, Waiter>,
+    pub(crate) heartbeat: Heartbeat,
+}
+
+/// Who waits for a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    Join(ChannelId),
+    Leave(ChannelId),
+    Push(ChannelId, PushId),
+    Track(ChannelId),
+}
+
+/// The heartbeat of one connection.
+#[derive(Debug)]
+pub(crate) struct Heartbeat {
+    /// The instant of the last scheduled beat; traffic and probes do not move the schedule.
+    pub(crate) scheduled_at: Instant,
+    /// The beat that is not answered yet: its ref and when it was sent.
+    pub(crate) pending: Option<(Ref, Instant)>,
+}
+
+impl Connection {
+    pub(crate) fn new(id: SocketId, now: Instant) -> Self {
+        Self {
+            id,
+            next_ref: 1,
+            replies: BTreeMap::new(),
+            heartbeat: Heartbeat { scheduled_at: now, pending: None },
+        }
+    }
+
+    /// A ref nothing else on this connection has.
+    pub(crate) const fn make_ref(&mut self) -> Ref {
+        let made = Ref(self.next_ref);
+        self.next_ref += 1;
+        made
+    }
+
+    /// A ref whose reply goes to `waiter`.
+    pub(crate) fn make_ref_for(&mut self, waiter: Waiter) -> Ref {
+        let made = self.make_ref();
+        self.replies.insert(made, waiter);
+        made
+    }
+
+    /// Ends the wait for a reply; a reply that still comes is stale.
+    pub(crate) fn forget(&mut self, msg_ref: Ref) -> Option<Waiter> {
+        self.replies.remove(&msg_ref)
+    }
+}
+
+impl Socket {
+    pub(crate) const fn connection(&self) -> Option<&Connection> {
+        match self {
+            Self::Online(connection) => Some(connection),
+            Self::Offline | Self::Opening { .. } | Self::Waiting { .. } | Self::Stopped { .. } => {
+                None
+            }
+        }
+    }
+
+    pub(crate) const fn connection_mut(&mut self) -> Option<&mut Connection> {
+        match self {
+            Self::Online(connection) => Some(connection),
+            Self::Offline | Self::Opening { .. } | Self::Waiting { .. } | Self::Stopped { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The connection or attempt the driver knows about.
+    pub(crate) const fn id(&self) -> Option<SocketId> {
+        match self {
+            Self::Opening { id } => Some(*id),
+            Self::Online(connection) => Some(connection.id),
+            Self::Offline | Self::Waiting { .. } | Self::Stopped { .. } => None,
+        }
+    }
+}
