@@ -16,6 +16,7 @@ mod error;
 mod event;
 mod ids;
 mod limits;
+pub mod manager;
 mod outbox;
 mod pacing;
 mod payload;

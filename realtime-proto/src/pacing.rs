@@ -52,6 +52,11 @@ impl JoinQueue {
         }
     }
 
+    /// Gives up a channel's place, because it has something else to do than to join.
+    pub(crate) fn remove(&mut self, channel: ChannelId) {
+        self.members.remove(&channel);
+    }
+
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
         self.members.clear();
@@ -59,6 +64,10 @@ impl JoinQueue {
 
     /// Takes the next turn, if there is one now.
     pub(crate) fn take(&mut self, now: Instant) -> Turn {
+        // A place that was given up stays in the line until it comes up.
+        while self.waiting.front().is_some_and(|first| !self.members.contains(first)) {
+            self.waiting.pop_front();
+        }
         if self.paused || self.waiting.is_empty() {
             return Turn::Nobody;
         }
@@ -107,6 +116,16 @@ mod tests {
         joins.push(id(1));
         joins.push(id(1));
         assert_eq!(joins.take(Instant::EPOCH), Turn::Now(id(1)));
+        assert_eq!(joins.take(Instant::EPOCH), Turn::Nobody);
+    }
+
+    #[test]
+    fn a_place_that_was_given_up_is_passed_over() {
+        let mut joins = JoinQueue::new(50, Instant::EPOCH);
+        joins.push(id(1));
+        joins.push(id(2));
+        joins.remove(id(1));
+        assert_eq!(joins.take(Instant::EPOCH), Turn::Now(id(2)));
         assert_eq!(joins.take(Instant::EPOCH), Turn::Nobody);
     }
 }

@@ -281,6 +281,7 @@ impl Slot {
         if joined_for.is_some_and(|span| span >= STABLE_AFTER) {
             self.attempts = 0;
         }
+        ctx.joins.remove(self.id);
         ctx.timers.cancel(Timer::Presence(self.id));
         self.presence.await_snapshot();
     }

@@ -42,7 +42,7 @@ impl ChannelState {
 
 impl fmt::Display for ChannelState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::Closed => "closed",
             Self::Joining => "joining",
             Self::Joined => "joined",

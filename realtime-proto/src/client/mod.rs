@@ -340,6 +340,11 @@ impl Client {
         self.channels.get_mut(id)
     }
 
+    /// Counts a frame that the application left no room for.
+    pub(crate) const fn drop_frame(&mut self) {
+        self.ctx.stats.frames_dropped += 1;
+    }
+
     /// Lets joins go on that an auth refusal had stopped.
     pub(crate) const fn resume_joins(&mut self) {
         self.ctx.joins.paused = false;

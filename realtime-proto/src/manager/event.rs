@@ -1,0 +1,129 @@
+//! What a manager tells its application.
+
+use core::fmt;
+
+use crate::event::{Outcome, Violation};
+use crate::ids::PushId;
+use crate::payload::Payload;
+use crate::presence::PresenceDiff;
+use crate::supabase::{Broadcast, Cause, Change, System};
+use crate::time::Instant;
+
+/// One listener's hold on a shared channel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub(crate) u64);
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lease{}", self.0)
+    }
+}
+
+impl fmt::Debug for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Something that happened, in the order it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ManagerEvent {
+    /// The connection is open.
+    Connected,
+    /// The connection ended or could not be opened.
+    Disconnected {
+        /// Why.
+        cause: Cause,
+        /// When the next attempt is made, if one is.
+        retry_at: Option<Instant>,
+    },
+    /// The server rejects the access token.
+    TokenNeeded {
+        /// What the server said.
+        cause: Cause,
+    },
+    /// Something for one listener.
+    Lease(LeaseId, LeaseEvent),
+    /// A broadcast ended; every one does, once.
+    PushEnded {
+        /// The broadcast.
+        push: PushId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// The peer sent what it should not have sent; it was ignored and counted.
+    Violation(Violation),
+}
+
+/// Something for one listener of a shared channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeaseEvent {
+    /// The channel has another status; the first event of every listener.
+    Status(ChannelStatus),
+    /// The row changed.
+    Change(Change),
+    /// A broadcast of the entity came.
+    Broadcast(Broadcast),
+    /// Users came, changed or went; a listener that comes late first gets all who are here.
+    Presence(PresenceDiff),
+    /// The server said something about the channel.
+    System(System),
+    /// The server refused what was tracked.
+    TrackRefused {
+        /// What it answered.
+        response: Payload,
+    },
+    /// The listener was released; its last event.
+    Ended,
+}
+
+/// How a shared channel is, in terms a user interface can show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChannelStatus {
+    /// On its way for the first time.
+    Connecting,
+    /// Joined; part of what was asked for does not flow yet.
+    Connected,
+    /// All that was asked for flows.
+    Live,
+    /// Lost, and on its way back.
+    Reconnecting {
+        /// How many times it was lost or refused since it was last live.
+        attempt: u32,
+        /// When the next attempt is made, if that is known.
+        next_at: Option<Instant>,
+        /// Why it was lost.
+        cause: Cause,
+    },
+    /// Given up until it is asked for again.
+    Error {
+        /// Why.
+        cause: Cause,
+    },
+    /// Nobody wants it any more.
+    Closed,
+}
+
+impl ChannelStatus {
+    /// The status in one word.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Live => "live",
+            Self::Reconnecting { .. } => "reconnecting",
+            Self::Error { .. } => "error",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl fmt::Display for ChannelStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

@@ -1,0 +1,94 @@
+//! One shared channel: who holds it, what they asked for, and how it is.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::event::{ChannelStatus, LeaseEvent, LeaseId};
+use super::user::User;
+use crate::event::{BindingId, BindingSet};
+use crate::ids::ChannelId;
+use crate::supabase::Binding;
+use crate::time::Instant;
+
+/// A wire channel and its listeners.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// The wire channel; none after the server closed it for good.
+    pub(super) channel: Option<ChannelId>,
+    /// A wire channel that is being left; another may be on its way already.
+    pub(super) leaving: Option<ChannelId>,
+    pub(super) holders: BTreeMap<LeaseId, Holder>,
+    /// The row changes asked for, each with its place in the wire channel.
+    pub(super) bindings: Vec<(Binding, BindingId)>,
+    /// As whom this client appears; presence channels only.
+    pub(super) user: Option<User>,
+    pub(super) status: ChannelStatus,
+    pub(super) since: Instant,
+    /// Since it was last live.
+    pub(super) attempts: u32,
+    /// When the channel is left, because nobody holds it.
+    pub(super) linger_until: Option<Instant>,
+    pub(super) delivered: u64,
+}
+
+/// What one listener asked for.
+#[derive(Debug)]
+pub(super) struct Holder {
+    pub(super) binding: Option<Binding>,
+    pub(super) since: Instant,
+}
+
+impl Shared {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            channel: None,
+            leaving: None,
+            holders: BTreeMap::new(),
+            bindings: Vec::new(),
+            user: None,
+            status: ChannelStatus::Connecting,
+            since: now,
+            attempts: 0,
+            linger_until: None,
+            delivered: 0,
+        }
+    }
+
+    pub(super) fn binding_id(&self, binding: &Binding) -> Option<BindingId> {
+        self.bindings.iter().find(|(held, _)| held == binding).map(|(_, id)| *id)
+    }
+
+    /// The row changes that listeners want, each once.
+    pub(super) fn wanted_bindings(&self) -> Vec<Binding> {
+        let mut wanted: Vec<Binding> =
+            self.holders.values().filter_map(|holder| holder.binding.clone()).collect();
+        wanted.sort();
+        wanted.dedup();
+        wanted
+    }
+
+    /// The listeners a row change is for.
+    pub(super) fn listeners_of(&self, bindings: BindingSet) -> Vec<LeaseId> {
+        let wants = |holder: &Holder| {
+            let id = holder.binding.as_ref().and_then(|binding| self.binding_id(binding));
+            id.is_some_and(|id| bindings.contains(id))
+        };
+        let holders = self.holders.iter().filter(|(_, holder)| wants(holder));
+        holders.map(|(lease, _)| *lease).collect()
+    }
+
+    /// Takes another status, and tells whether it is one.
+    pub(super) fn set_status(&mut self, status: ChannelStatus, now: Instant) -> bool {
+        if self.status == status {
+            return false;
+        }
+        self.status = status;
+        self.since = now;
+        true
+    }
+
+    /// The event every listener begins with.
+    pub(super) fn first_event(&self) -> LeaseEvent {
+        LeaseEvent::Status(self.status.clone())
+    }
+}
