@@ -1,7 +1,7 @@
 //! Filters on row changes: `column=op.value`, joined by commas.
 
 use alloc::borrow::Cow;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::fmt;
@@ -621,6 +621,7 @@ fn like(text: &str, pattern: &str) -> bool {
 mod tests {
     use super::*;
     use alloc::format;
+    use alloc::string::ToString;
 
     fn filter(text: &str) -> Filter {
         text.parse().unwrap()
