@@ -23,6 +23,8 @@ mod payload;
 mod presence;
 mod rng;
 mod secret;
+#[cfg(feature = "server")]
+pub mod server;
 mod socket;
 mod stats;
 pub mod supabase;

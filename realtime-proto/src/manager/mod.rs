@@ -42,8 +42,8 @@ use crate::payload::Payload;
 use crate::presence::{Member, PresenceDiff};
 use crate::secret::Secret;
 use crate::stats::Stats;
-use crate::supabase::{Binding, Cause, CauseKind, ChangeEvent, JoinConfig, PresenceConfig};
 use crate::supabase::quote_filter_value;
+use crate::supabase::{Binding, Cause, CauseKind, ChangeEvent, JoinConfig, PresenceConfig};
 use crate::time::Instant;
 use crate::transmit::{CloseReason, Frame, Transmit};
 
@@ -110,9 +110,10 @@ impl EntityOptions {
         let table =
             self.table.clone().unwrap_or_else(|| alloc::format!("{}s", entity.entity_type()));
         let schema = self.schema.clone().unwrap_or_else(|| "public".into());
-        let filter = self.filter.clone().unwrap_or_else(|| {
-            alloc::format!("id=eq.{}", quote_filter_value(entity.entity_id()))
-        });
+        let filter = self
+            .filter
+            .clone()
+            .unwrap_or_else(|| alloc::format!("id=eq.{}", quote_filter_value(entity.entity_id())));
         Binding::new(self.event, schema, table).with_filter(filter)
     }
 }
