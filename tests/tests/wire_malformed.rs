@@ -1,7 +1,8 @@
 //! Every frame of `frames_malformed.json`: what a server or a client would drop is an error that
 //! says where, and what they accept is accepted.
 
-use realtime_proto::wire::{Body, DecodeError, Encoding, Envelope, decode};
+use realtime_proto::Frame;
+use realtime_proto::wire::{Body, DecodeError, Encoding, Envelope, Sender, Vsn, decode};
 use realtime_tests::golden::malformed_frames;
 
 /// What the sheet says of an entry, in our words.
@@ -102,4 +103,101 @@ fn elements_behind_the_fifth_are_ignored() {
             body: Body::Json("{}"),
         }),
     );
+}
+
+/// Protocol §1.8: both servers refuse a V1 frame without one of these.
+#[test]
+fn a_v1_frame_without_any_one_of_its_four_keys_is_an_error_that_names_the_key() {
+    let pairs = [
+        ("topic", "\"t\""),
+        ("event", "\"e\""),
+        ("payload", "{}"),
+        ("ref", "null"),
+    ];
+    let frame = |left_out: &str| {
+        let kept = pairs.iter().filter(|(key, _)| *key != left_out);
+        let kept: Vec<String> = kept
+            .map(|(key, value)| format!("\"{key}\":{value}"))
+            .collect();
+        Frame::text(format!("{{{}}}", kept.join(",")))
+    };
+    assert!(decode(Vsn::V1, Sender::Client, &frame("join_ref")).is_ok());
+    for (key, _) in pairs {
+        let frame = frame(key);
+        for from in [Sender::Client, Sender::Server] {
+            let Err(DecodeError::Text { what, .. }) = decode(Vsn::V1, from, &frame) else {
+                panic!("{key} is missing and nobody says so");
+            };
+            assert!(what.contains(&format!("missing field `{key}`")), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_field_of_the_wrong_type_is_an_error() {
+    for text in [
+        r#"[{},"1","t","e",{}]"#,
+        r#"["1",["1"],"t","e",{}]"#,
+        r#"["1",true,"t","e",{}]"#,
+        r#"["1","1",null,"e",{}]"#,
+        r#"["1","1",7,"e",{}]"#,
+        r#"["1","1","t",null,{}]"#,
+        r#"["1","1","t",["e"],{}]"#,
+        r#"["1","1","t","e",{}"#,
+        r#"["1","1","t","e",{}] ["#,
+        r#"["1","1","t","e",{"a"}]"#,
+        r#"["1","1","t","e",01]"#,
+        "[\"1\",\"1\",\"t\",\"e\",\"a\nb\"]",
+    ] {
+        let frame = Frame::text(text);
+        for from in [Sender::Client, Sender::Server] {
+            let read = decode(Vsn::V2, from, &frame);
+            assert!(matches!(read, Err(DecodeError::Text { .. })), "{text}");
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_not_utf8_are_found_where_they_are_in_the_frame() {
+    let text = Frame::Text(b"[null,\"\xFF".as_slice().into());
+    let error = DecodeError::NotUtf8 {
+        field: "text frame",
+        at: 7,
+    };
+    assert_eq!(decode(Vsn::V2, Sender::Server, &text), Err(error));
+
+    // Kind 2, topic "room", event "e" and half an "é".
+    let broadcast = Frame::binary(b"\x02\x04\x02roome\xC3".as_slice());
+    let error = DecodeError::NotUtf8 {
+        field: "event",
+        at: 8,
+    };
+    assert_eq!(decode(Vsn::V2, Sender::Server, &broadcast), Err(error));
+}
+
+/// Protocol §1.6: a server takes everything but 0 for JSON, a client everything but 1 for bytes.
+#[test]
+fn each_side_has_its_own_reading_of_an_unknown_encoding() {
+    for (byte, to_server, to_client) in [
+        (0, Encoding::Binary, Encoding::Binary),
+        (1, Encoding::Json, Encoding::Json),
+        (2, Encoding::Json, Encoding::Binary),
+        (255, Encoding::Json, Encoding::Binary),
+    ] {
+        let push = Frame::binary(vec![3, 0, 0, 1, 1, 0, byte, b't', b'e']);
+        let broadcast = Frame::binary(vec![4, 1, 1, 0, byte, b't', b'e']);
+        for (from, frame, expected) in [
+            (Sender::Client, push, to_server),
+            (Sender::Server, broadcast, to_client),
+        ] {
+            let read = decode(Vsn::V2, from, &frame).map(|envelope| envelope.body);
+            let body = Body::UserBroadcast {
+                event: "e",
+                encoding: expected,
+                metadata: None,
+                payload: b"",
+            };
+            assert_eq!(read, Ok(body), "encoding {byte} from a {from:?}");
+        }
+    }
 }

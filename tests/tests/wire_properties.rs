@@ -72,6 +72,8 @@ fn texts() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-z0-9:]{0,12}",
         2 => any::<String>(),
+        // What JSON must escape, and its neighbours.
+        2 => "[\u{0}-\u{21}\"\\\\/\u{7f}\u{2028}]{1,8}",
         1 => (250_usize..260).prop_map(|len| "x".repeat(len)),
         1 => (124_usize..130).prop_map(|len| "é".repeat(len)),
     ]

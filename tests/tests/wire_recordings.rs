@@ -178,6 +178,30 @@ fn what_phoenix_cannot_decode_is_exactly_what_we_cannot() {
 }
 
 #[test]
+fn a_version_is_known_exactly_if_phoenix_upgrades_a_connection_that_asks_for_it() {
+    let connections = Recording::load("phoenix-connect").connections();
+    let asking = connections.iter().filter(|c| c.name.contains("vsn"));
+    let known: Vec<(&str, Option<Vsn>, bool)> = asking
+        .map(|connection| {
+            let upgraded = |step: &Step| matches!(step.what, What::Upgraded);
+            let upgraded = connection.steps.iter().any(upgraded);
+            (connection.name.as_str(), connection.vsn, upgraded)
+        })
+        .collect();
+    assert_eq!(
+        known,
+        [
+            ("no vsn (V1 is the default)", Some(Vsn::V1), true),
+            ("vsn=1.0.0", Some(Vsn::V1), true),
+            ("vsn=2.0.0", Some(Vsn::V2), true),
+            ("vsn=2.1.0", None, false),
+            ("vsn=3.0.0 (unknown)", None, false),
+            ("vsn=abc", None, false),
+        ],
+    );
+}
+
+#[test]
 fn every_recorded_binary_frame_is_written_byte_for_byte() {
     let mut kinds = [[0; 5]; 2];
     for name in Recording::names() {
