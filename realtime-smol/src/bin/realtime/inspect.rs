@@ -495,7 +495,11 @@ mod tests {
             .chain(line(limit + 1))
             .chain(&b"\n"[..])
             .chain(line(limit + 1))
-            .chain(&b"\r\n[null,null,\"t\",\"e\",{}]"[..]);
+            .chain(&b"\r\n"[..])
+            // A carriage return where the buffer ends, but not the line.
+            .chain(line(limit))
+            .chain(&b"\rx\n"[..])
+            .chain(&b"[null,null,\"t\",\"e\",{}]"[..]);
         let mut output = Vec::new();
         run(Vsn::V2, Sender::Server, BufReader::new(input), &mut output).unwrap();
         let output = String::from_utf8(output).unwrap();
@@ -505,6 +509,7 @@ mod tests {
             [
                 r#"{"error":"not a 2.0.0 text frame: EOF while parsing a value at line 1 column 16777216"}"#,
                 r#"{"error":"the line has 16777217 bytes, and at most 16777216 are read"}"#,
+                r#"{"error":"the line has 16777218 bytes, and at most 16777216 are read"}"#,
                 r#"{"error":"the line has 16777218 bytes, and at most 16777216 are read"}"#,
                 r#"{"join_ref":null,"ref":null,"topic":"t","event":"e","payload":{},"kind":"text"}"#,
             ],
