@@ -1,1 +1,3 @@
-//! x
+//! Simulation and property checks for the Realtime core.
+
+pub mod fuzz;
