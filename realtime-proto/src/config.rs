@@ -47,7 +47,6 @@ pub struct Config {
 impl Config {
     /// Starts from the defaults, for a server whose socket is mounted at `endpoint`: `/websocket`
     /// is appended, `http` and `https` mean `ws` and `wss`.
-    #[must_use]
     pub fn builder(endpoint: impl Into<String>) -> ConfigBuilder {
         ConfigBuilder {
             config: Self {
