@@ -5,7 +5,10 @@
 #![allow(dead_code)]
 
 mod clock;
+mod commands;
+mod driver;
 mod http;
+mod sockets;
 mod tls;
 mod transport;
 mod websocket;
