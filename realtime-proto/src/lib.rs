@@ -11,6 +11,8 @@ mod ids;
 mod payload;
 mod rng;
 mod secret;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod supabase;
 mod time;
 mod transmit;

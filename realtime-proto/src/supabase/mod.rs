@@ -6,15 +6,20 @@
 mod broadcast;
 mod cause;
 mod change;
+mod filter;
 mod join;
+mod row;
 mod system;
 
 pub use broadcast::{Broadcast, BroadcastMeta};
 pub use cause::{Cause, CauseKind, Retry};
 pub use change::{Change, ChangeEvent, ChangeKind};
+pub use filter::{Condition, Filter, FilterError, Operator, quote_filter_value};
 pub use join::{Binding, BroadcastConfig, JoinConfig, PresenceConfig, Replay};
 pub use system::{System, SystemStatus};
 
 pub(crate) use broadcast::write_broadcast;
 pub(crate) use change::{Ids, read_changes};
 pub(crate) use join::{JoinPayload, JoinResponse};
+#[cfg(feature = "server")]
+pub(crate) use row::Row;

@@ -1,0 +1,372 @@
+//! One connection: its channels, its outgoing frames, and the gate a refused join closes.
+
+use alloc::borrow::Cow;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::channel::Channel;
+use super::event::{ServerEvent, ServerTransmit, SessionId};
+use super::timer::{Timer, TimerKey};
+use super::{Server, json};
+use crate::time::Instant;
+use crate::transmit::Frame;
+use crate::wire::{self, Body, Envelope, FrameKind, Sender, Vsn};
+
+pub(super) struct Session {
+    pub(super) vsn: Vsn,
+    pub(super) channels: BTreeMap<String, Channel>,
+    pub(super) gate: Gate,
+    /// Frames of this session in the server's queue.
+    pub(super) queued: usize,
+    /// When it last sent anything.
+    pub(super) heard: Instant,
+    pub(super) idle: Option<TimerKey>,
+}
+
+/// Whether a session's frames pass.
+pub(super) enum Gate {
+    Open,
+    /// A refused join holds the session's one process, as on a real server, in both directions.
+    Refusing {
+        timer: TimerKey,
+        reply: Frame,
+        mailbox: Mailbox,
+    },
+    /// Too much was waiting; it is closed as soon as the input at hand is done.
+    Doomed,
+}
+
+/// What waits for a held session, in order.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    mails: VecDeque<Mail>,
+    bytes: usize,
+}
+
+enum Mail {
+    In(Frame),
+    Out(Frame),
+}
+
+impl Mail {
+    fn len(&self) -> usize {
+        match self {
+            Self::In(frame) | Self::Out(frame) => frame.as_bytes().len(),
+        }
+    }
+}
+
+impl Mailbox {
+    fn push(&mut self, mail: Mail) {
+        self.bytes = self.bytes.saturating_add(mail.len());
+        self.mails.push_back(mail);
+    }
+
+    fn pop(&mut self) -> Option<Mail> {
+        let mail = self.mails.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(mail.len());
+        Some(mail)
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.mails.append(&mut other.mails);
+    }
+}
+
+/// Frames of one message, encoded at most once for each version; `None` where it has no form.
+#[derive(Default)]
+pub(super) struct Encoded {
+    v1: Option<Option<Frame>>,
+    v2: Option<Option<Frame>>,
+}
+
+impl Encoded {
+    pub(super) fn frame(
+        &mut self,
+        vsn: Vsn,
+        envelope: &Envelope<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Frame> {
+        let slot = match vsn {
+            Vsn::V1 => &mut self.v1,
+            Vsn::V2 => &mut self.v2,
+        };
+        slot.get_or_insert_with(|| encode(vsn, envelope, buffer))
+            .clone()
+    }
+}
+
+fn encode(vsn: Vsn, envelope: &Envelope<'_>, buffer: &mut Vec<u8>) -> Option<Frame> {
+    let kind = wire::encode(vsn, Sender::Server, envelope, buffer).ok()?;
+    let bytes = Bytes::copy_from_slice(buffer);
+    Some(match kind {
+        FrameKind::Text => Frame::Text(bytes),
+        FrameKind::Binary => Frame::Binary(bytes),
+    })
+}
+
+impl Server {
+    /// Takes a frame of a client, or lets it wait behind a refused join.
+    pub(super) fn receive(&mut self, id: SessionId, frame: Frame) {
+        self.stats.frames_in += 1;
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(&id) else {
+            self.stats.stale += 1;
+            return;
+        };
+        session.heard = now;
+        if frame.as_bytes().len() > self.config.frame_bytes_max {
+            self.stats.overflows += 1;
+            self.end_session(id, Some((1009, "the frame is too large".into())));
+            return;
+        }
+        match &mut session.gate {
+            Gate::Open => self.process(id, &frame),
+            Gate::Refusing { mailbox, .. } => {
+                mailbox.push(Mail::In(frame));
+                self.check_mailbox(id);
+            }
+            Gate::Doomed => {}
+        }
+    }
+
+    fn process(&mut self, id: SessionId, frame: &Frame) {
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        match wire::decode(session.vsn, Sender::Client, frame) {
+            Ok(envelope) => self.dispatch(id, &envelope),
+            Err(error) => {
+                self.stats.malformed += 1;
+                self.tell(ServerEvent::Malformed { session: id, error });
+            }
+        }
+    }
+
+    /// Sends one message to one session.
+    pub(super) fn send(&mut self, id: SessionId, envelope: &Envelope<'_>) {
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        if let Some(frame) = encode(session.vsn, envelope, &mut self.buffer) {
+            self.deliver(id, frame);
+        }
+    }
+
+    /// Sends a reply with a JSON response.
+    pub(super) fn reply(
+        &mut self,
+        id: SessionId,
+        join_ref: Option<&str>,
+        msg_ref: Option<&str>,
+        topic: &str,
+        reply: Reply<'_>,
+    ) {
+        let payload = reply.payload();
+        self.send(id, &reply_to(join_ref, msg_ref, topic, &payload));
+    }
+
+    pub(super) fn deliver(&mut self, id: SessionId, frame: Frame) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        match &mut session.gate {
+            Gate::Open if session.queued >= self.config.waiting_frames_max => {
+                session.gate = Gate::Doomed;
+                self.doomed.push(id);
+            }
+            Gate::Open => {
+                session.queued += 1;
+                self.stats.frames_out += 1;
+                self.transmits
+                    .push_back(ServerTransmit::Frame { session: id, frame });
+            }
+            Gate::Refusing { mailbox, .. } => {
+                mailbox.push(Mail::Out(frame));
+                self.check_mailbox(id);
+            }
+            Gate::Doomed => {}
+        }
+    }
+
+    fn check_mailbox(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let Gate::Refusing { timer, mailbox, .. } = &session.gate else {
+            return;
+        };
+        if mailbox.mails.len() > self.config.waiting_frames_max
+            || mailbox.bytes > self.config.waiting_bytes_max
+        {
+            self.timers.disarm(*timer);
+            session.gate = Gate::Doomed;
+            self.doomed.push(id);
+        }
+    }
+
+    /// Sends `reply` after the delay of a refusal, which holds everything behind it.
+    pub(super) fn hold(&mut self, id: SessionId, reply: &Envelope<'_>) {
+        if self.config.join_refusal_after.is_zero() {
+            self.send(id, reply);
+            return;
+        }
+        let at = self.now + self.config.join_refusal_after;
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let frame = encode(session.vsn, reply, &mut self.buffer);
+        if let (Some(reply), Gate::Open) = (frame, &session.gate) {
+            session.gate = Gate::Refusing {
+                timer: self.timers.arm(at, Timer::Release(id)),
+                reply,
+                mailbox: Mailbox::default(),
+            };
+        }
+    }
+
+    /// The delay of a refusal is over: the reply goes out, then what waited is worked off.
+    pub(super) fn release(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let gate = core::mem::replace(&mut session.gate, Gate::Open);
+        let (reply, mut mailbox) = match gate {
+            Gate::Refusing { reply, mailbox, .. } => (reply, mailbox),
+            gate @ (Gate::Open | Gate::Doomed) => {
+                session.gate = gate;
+                return;
+            }
+        };
+        self.deliver(id, reply);
+        while let Some(mail) = mailbox.pop() {
+            match mail {
+                Mail::In(frame) => self.process(id, &frame),
+                Mail::Out(frame) => self.deliver(id, frame),
+            }
+            match self.sessions.get_mut(&id).map(|session| &mut session.gate) {
+                Some(Gate::Open) => {}
+                Some(Gate::Refusing { mailbox: next, .. }) => {
+                    next.append(mailbox);
+                    self.check_mailbox(id);
+                    return;
+                }
+                Some(Gate::Doomed) | None => return,
+            }
+        }
+    }
+
+    /// A session may have been silent for too long.
+    pub(super) fn check_idle(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.idle = None;
+        let Some(idle_after) = self.config.idle_after else {
+            return;
+        };
+        let at = session.heard + idle_after;
+        if at > self.now {
+            session.idle = Some(self.timers.arm(at, Timer::Idle(id)));
+        } else {
+            self.end_session(id, Some((1000, "".into())));
+        }
+    }
+
+    /// Closes the sessions for which too much was waiting.
+    pub(super) fn settle(&mut self) {
+        while let Some(id) = self.doomed.pop() {
+            let close = (1011, "too many frames are waiting".into());
+            if self.end_session(id, Some(close)) {
+                self.stats.overflows += 1;
+            }
+        }
+    }
+
+    /// Ends a session and all its channels; with a code its socket is closed too.
+    pub(super) fn end_session(
+        &mut self,
+        id: SessionId,
+        close: Option<(u16, Cow<'static, str>)>,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return false;
+        };
+        if let Some(key) = session.idle {
+            self.timers.disarm(key);
+        }
+        if let Gate::Refusing { timer, .. } = &session.gate {
+            self.timers.disarm(*timer);
+        }
+        // Nothing more reaches this session, its own presence leaving included.
+        session.gate = Gate::Doomed;
+        let topics: Vec<String> = session.channels.keys().cloned().collect();
+        for topic in topics {
+            self.detach(id, &topic);
+        }
+        self.sessions.remove(&id);
+        match close {
+            Some((code, reason)) => {
+                self.closing += 1;
+                self.transmits.push_back(ServerTransmit::Close {
+                    session: id,
+                    code,
+                    reason,
+                });
+            }
+            None => self.transmits.retain(|transmit| match transmit {
+                ServerTransmit::Frame { session, .. } => *session != id,
+                ServerTransmit::Close { .. } => true,
+            }),
+        }
+        self.tell(ServerEvent::Closed { session: id });
+        true
+    }
+}
+
+/// The status and response of a reply.
+#[derive(Clone, Copy)]
+pub(super) enum Reply<'a> {
+    /// `ok` with nothing to say.
+    Ok,
+    /// `ok` with a response.
+    OkWith(&'a str),
+    /// `error` with nothing to say.
+    Error,
+    /// `error` with a reason.
+    Refused(&'a str),
+}
+
+impl Reply<'_> {
+    pub(super) fn payload(self) -> String {
+        let (status, response): (_, Cow<'_, str>) = match self {
+            Self::Ok => ("ok", "{}".into()),
+            Self::OkWith(response) => ("ok", response.into()),
+            Self::Error => ("error", "{}".into()),
+            Self::Refused(reason) => (
+                "error",
+                alloc::format!("{{\"reason\":{}}}", json::quoted(reason)).into(),
+            ),
+        };
+        alloc::format!("{{\"status\":\"{status}\",\"response\":{response}}}")
+    }
+}
+
+pub(super) fn reply_to<'a>(
+    join_ref: Option<&'a str>,
+    msg_ref: Option<&'a str>,
+    topic: &'a str,
+    payload: &'a str,
+) -> Envelope<'a> {
+    Envelope {
+        join_ref: join_ref.map(Cow::Borrowed),
+        msg_ref: msg_ref.map(Cow::Borrowed),
+        topic: topic.into(),
+        event: "phx_reply".into(),
+        body: Body::Json(payload),
+    }
+}
