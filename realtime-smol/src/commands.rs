@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use realtime_proto::Instant;
+#[cfg(feature = "dev-server")]
+use smol::channel::WeakSender;
 use smol::channel::{Receiver, Sender};
 use smol::stream::Stream;
 
@@ -15,6 +17,13 @@ type Call<S> = Box<dyn FnOnce(&mut S, Instant) + Send>;
 /// The sending side, shared by all handles of one task that owns a state `S`.
 pub(crate) struct Commands<S> {
     queue: Sender<Command<S>>,
+    posted: Arc<Posted<S>>,
+}
+
+/// A sending side that does not keep the task alive.
+#[cfg(feature = "dev-server")]
+pub(crate) struct WeakCommands<S> {
+    queue: WeakSender<Command<S>>,
     posted: Arc<Posted<S>>,
 }
 
@@ -93,6 +102,15 @@ impl<S> Commands<S> {
         let _ = self.queue.try_send(Command::Nudge);
     }
 
+    /// The same without keeping the task alive.
+    #[cfg(feature = "dev-server")]
+    pub(crate) fn downgrade(&self) -> WeakCommands<S> {
+        WeakCommands {
+            queue: self.queue.downgrade(),
+            posted: Arc::clone(&self.posted),
+        }
+    }
+
     /// Tells the task to end, as soon as the queue has room.
     ///
     /// # Errors
@@ -100,6 +118,17 @@ impl<S> Commands<S> {
     /// [`Gone`] when it has ended already.
     pub(crate) async fn shutdown(&self) -> Result<(), Gone> {
         self.queue.send(Command::Shutdown).await.map_err(|_| Gone)
+    }
+}
+
+#[cfg(feature = "dev-server")]
+impl<S> WeakCommands<S> {
+    /// The full sending side, while the task has not ended.
+    pub(crate) fn upgrade(&self) -> Result<Commands<S>, Gone> {
+        Ok(Commands {
+            queue: self.queue.upgrade().ok_or(Gone)?,
+            posted: Arc::clone(&self.posted),
+        })
     }
 }
 
@@ -136,6 +165,16 @@ impl<S> Posted<S> {
 }
 
 impl<S> Clone for Commands<S> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+            posted: Arc::clone(&self.posted),
+        }
+    }
+}
+
+#[cfg(feature = "dev-server")]
+impl<S> Clone for WeakCommands<S> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
@@ -185,7 +224,7 @@ mod tests {
     #[test]
     fn a_caller_hears_that_the_task_is_gone() {
         smol::block_on(async {
-            let (commands, mut queue) = channel::<Vec<u8>>(4);
+            let (commands, queue) = channel::<Vec<u8>>(4);
             let mut waiting = Box::pin(commands.call(|state, _| state.len()));
             assert!(poll_once(&mut waiting).await.is_none());
             queue.close();

@@ -12,14 +12,16 @@ use smol::Timer;
 
 use crate::clock::Clock;
 use crate::commands::{self, Command, CommandQueue, Commands};
+#[cfg(feature = "dev-server")]
+use crate::sockets::Opening;
 use crate::sockets::{SocketEvent, SocketLimits, Sockets};
 use crate::tls::TlsConfig;
 use crate::transport;
 
 /// The most commands that wait for the task; further callers wait for room.
 const COMMANDS_MAX: usize = 256;
-/// The most frames that wait for one socket; while one is full, no more are asked for.
-const OUTBOX_FRAMES_MAX: usize = 256;
+/// The most bytes that wait for one socket.
+const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many rounds one poll takes before other tasks have their turn.
 const ROUNDS_MAX: usize = 128;
 /// How long the last frames and close handshakes may take after the last handle is gone.
@@ -54,7 +56,6 @@ impl<E, F: FnMut(E) + Send + 'static> Router<E> for F {
 }
 
 /// What a machine asks of the driver: `Transmit`, for any kind of socket name.
-#[derive(Debug)]
 pub(crate) enum Request<S> {
     Open {
         socket: S,
@@ -69,6 +70,17 @@ pub(crate) enum Request<S> {
         code: u16,
         reason: Cow<'static, str>,
     },
+    /// Take over a connection that the peer opened.
+    #[cfg(feature = "dev-server")]
+    Adopt {
+        socket: S,
+        opening: Opening,
+    },
+    /// Drop the connection without a word.
+    #[cfg(feature = "dev-server")]
+    Abort {
+        socket: S,
+    },
 }
 
 /// What a driver can be told.
@@ -77,6 +89,19 @@ pub(crate) struct DriverConfig {
     pub(crate) tls: TlsConfig,
     /// How long a socket may take no byte at all before it counts as lost.
     pub(crate) write_timeout: Duration,
+    /// The most frames that wait for one socket.
+    pub(crate) outbox_frames_max: usize,
+    pub(crate) overflow: Overflow,
+}
+
+/// What happens when a socket has no room for a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overflow {
+    /// The machine is asked for nothing until there is room, at most for the write timeout.
+    Wait,
+    /// The socket is lost, so that a slow peer costs the others nothing.
+    #[cfg(feature = "dev-server")]
+    Drop,
 }
 
 impl Default for DriverConfig {
@@ -84,6 +109,8 @@ impl Default for DriverConfig {
         Self {
             tls: TlsConfig::default(),
             write_timeout: Duration::from_secs(10),
+            outbox_frames_max: 256,
+            overflow: Overflow::Wait,
         }
     }
 }
@@ -98,6 +125,7 @@ pub(crate) struct Driver<M: Machine, R> {
     router: R,
     clock: Clock,
     tls: TlsConfig,
+    overflow: Overflow,
     commands: CommandQueue<M>,
     sockets: Sockets<M::Socket>,
     timer: Timer,
@@ -134,9 +162,11 @@ impl<M: Machine, R: Router<M::Event>> Driver<M, R> {
             router,
             clock,
             tls: config.tls,
+            overflow: config.overflow,
             commands: queue,
             sockets: Sockets::new(SocketLimits {
-                outbox_frames_max: OUTBOX_FRAMES_MAX,
+                outbox_frames_max: config.outbox_frames_max,
+                outbox_bytes_max: OUTBOX_BYTES_MAX,
                 write_timeout: config.write_timeout,
             }),
             timer: Timer::never(),
@@ -144,6 +174,12 @@ impl<M: Machine, R: Router<M::Event>> Driver<M, R> {
             stage: Stage::Running,
         };
         (driver, commands)
+    }
+
+    /// Sends events elsewhere from now on.
+    #[cfg(feature = "dev-server")]
+    pub(crate) fn set_router(&mut self, router: R) {
+        self.router = router;
     }
 
     /// Runs one command that waits.
@@ -177,10 +213,10 @@ impl<M: Machine, R: Router<M::Event>> Driver<M, R> {
         true
     }
 
-    /// Does what the machine asks, unless a socket has no room: then its queue has to wait.
-    fn drive_transmit(&mut self) -> bool {
+    /// Does what the machine asks.
+    fn drive_transmit(&mut self, now: Instant) -> bool {
         let mut changed = false;
-        while !self.is_closing() && self.sockets.has_room() {
+        while self.is_heard() {
             let Some(request) = self.machine.poll_transmit() else {
                 break;
             };
@@ -188,20 +224,25 @@ impl<M: Machine, R: Router<M::Event>> Driver<M, R> {
             match request {
                 Request::Open { socket, url } => {
                     let tls = self.tls.clone();
-                    self.sockets.open(
-                        socket,
-                        async move { transport::dial(url.expose(), &tls).await },
-                    );
+                    let dial = async move { transport::dial(url.expose(), &tls).await };
+                    self.sockets.open(socket, Box::pin(dial));
                 }
                 Request::Frame { socket, frame } => {
-                    let sent = self.sockets.send(socket, frame);
-                    debug_assert!(sent.is_ok(), "there was room a moment ago");
+                    if self.sockets.send(socket, frame).is_err() {
+                        self.sockets.abort(socket);
+                        let reason = CloseReason::WriteTimeout;
+                        self.machine.handle_close(socket, reason, now);
+                    }
                 }
                 Request::Close {
                     socket,
                     code,
                     reason,
                 } => self.sockets.close(socket, code, reason),
+                #[cfg(feature = "dev-server")]
+                Request::Adopt { socket, opening } => self.sockets.open(socket, opening),
+                #[cfg(feature = "dev-server")]
+                Request::Abort { socket } => self.sockets.abort(socket),
             }
         }
         changed
@@ -216,8 +257,7 @@ impl<M: Machine, R: Router<M::Event>> Driver<M, R> {
             changed = true;
         }
         // A machine with output waiting says "now", which would spin while a socket is full.
-        let heard = !self.is_closing() && self.sockets.has_room();
-        let machine = self.machine.poll_timeout().filter(|_| heard);
+        let machine = self.machine.poll_timeout().filter(|_| self.is_heard());
         if machine.is_some_and(|at| at <= now) {
             self.machine.handle_timeout(now);
             changed = true;
@@ -266,6 +306,12 @@ impl<M: Machine, R: Router<M::Event>> Driver<M, R> {
         true
     }
 
+    /// Whether the machine may ask for something now.
+    fn is_heard(&self) -> bool {
+        let room = self.overflow != Overflow::Wait || self.sockets.has_room();
+        room && !self.is_closing()
+    }
+
     fn is_closing(&self) -> bool {
         matches!(self.stage, Stage::Closing { .. })
     }
@@ -287,7 +333,7 @@ impl<M: Machine, R: Router<M::Event>> Future for Driver<M, R> {
             }
             let mut changed = driver.drive_commands(cx, now);
             changed |= driver.drive_sockets(cx, now);
-            changed |= driver.drive_transmit();
+            changed |= driver.drive_transmit(now);
             changed |= driver.drive_timer(cx, now);
             changed |= driver.forward_events();
             if changed {
@@ -344,6 +390,8 @@ mod tests {
 
     use super::*;
     use crate::commands::Gone;
+
+    const FLOOD_FRAMES: usize = 96;
 
     /// A machine that asks for what it is told to ask for, and tells all it hears.
     struct Fake {
@@ -609,10 +657,10 @@ mod tests {
         });
     }
 
-    /// More than the buffers of a loopback connection hold.
+    /// More than the buffers of a loopback connection hold, and less than an outbox does.
     fn flood(socket: u8) -> impl Iterator<Item = Request<u8>> {
-        let chunk = "x".repeat(1024 * 1024);
-        (0..64).map(move |_| text(socket, chunk.clone()))
+        let chunk = "x".repeat(128 * 1024);
+        (0..FLOOD_FRAMES).map(move |_| text(socket, chunk.clone()))
     }
 
     #[test]
@@ -638,18 +686,19 @@ mod tests {
     #[test]
     fn a_full_outbox_holds_the_machine_back_until_the_peer_reads() {
         smol::block_on(async {
+            const FRAMES: usize = 512;
             let world = World::start().await;
             let mut server = world.open(1).await;
             world.ask(flood(1)).await;
             world
-                .ask((0..2 * OUTBOX_FRAMES_MAX).map(|count| text(1, count.to_string())))
+                .ask((0..FRAMES).map(|count| text(1, count.to_string())))
                 .await;
             let waiting = world.commands.call(|fake, _| fake.requests.len()).await;
             assert!(waiting.unwrap() > 0);
-            for _ in 0..64 {
+            for _ in 0..FLOOD_FRAMES {
                 receive(&mut server).await;
             }
-            for count in 0..2 * OUTBOX_FRAMES_MAX {
+            for count in 0..FRAMES {
                 let message = receive(&mut server).await;
                 assert_eq!(message, Message::text(count.to_string()));
             }

@@ -19,7 +19,7 @@ pub(crate) const REFUSAL_BYTES_MAX: usize = 4 * 1024;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A head and its length, or `None` while it is not complete.
-type Parsed<T> = Result<Option<(usize, T)>, httparse::Error>;
+pub(crate) type Parsed<T> = Result<Option<(usize, T)>, httparse::Error>;
 
 /// Why a head could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,7 @@ impl Headers {
             .any(|piece| piece.trim().eq_ignore_ascii_case(token))
     }
 
-    fn content_length(&self) -> Option<usize> {
+    pub(crate) fn content_length(&self) -> Option<usize> {
         self.value("content-length")?.parse().ok()
     }
 }
@@ -175,6 +175,32 @@ fn parse_response(bytes: &[u8]) -> Parsed<(u16, Headers)> {
     let status = response.code.unwrap_or_default();
     let headers = Headers::from_parsed(response.headers);
     Ok(Some((length, (status, headers))))
+}
+
+/// The head of a request.
+#[cfg(feature = "dev-server")]
+#[derive(Debug)]
+pub(crate) struct RequestHead {
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) target: String,
+    pub(crate) headers: Headers,
+}
+
+/// The head of a request, for [`read_head`].
+#[cfg(feature = "dev-server")]
+pub(crate) fn parse_request(bytes: &[u8]) -> Parsed<RequestHead> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let httparse::Status::Complete(length) = request.parse(bytes)? else {
+        return Ok(None);
+    };
+    let head = RequestHead {
+        method: request.method.unwrap_or_default().to_owned(),
+        target: request.path.unwrap_or_default().to_owned(),
+        headers: Headers::from_parsed(request.headers),
+    };
+    Ok(Some((length, head)))
 }
 
 /// A body that is being read, up to a limit.

@@ -6,6 +6,8 @@
 
 mod clock;
 mod commands;
+#[cfg(feature = "dev-server")]
+mod dev_server;
 mod driver;
 mod http;
 mod sockets;
@@ -13,6 +15,8 @@ mod tls;
 mod transport;
 mod websocket;
 
+#[cfg(feature = "dev-server")]
+pub use dev_server::{DevServer, DevServerConfig, DevServerGone, DevServerHandle};
 pub use realtime_proto as proto;
 #[cfg(feature = "tls")]
 pub use tls::RootCertificateError;

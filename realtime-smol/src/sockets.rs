@@ -21,7 +21,8 @@ pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most close handshakes that are waited for; with more, the oldest is cut short.
 const CLOSING_MAX: usize = 16;
 
-type Opening = Pin<Box<dyn Future<Output = Result<WebSocket, CloseReason>> + Send>>;
+/// A WebSocket on its way.
+pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<WebSocket, CloseReason>> + Send>>;
 type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What happened on a socket.
@@ -38,6 +39,8 @@ pub(crate) enum SocketEvent {
 pub(crate) struct SocketLimits {
     /// The most frames that wait for one socket to take them.
     pub(crate) outbox_frames_max: usize,
+    /// With this many bytes waiting a socket is full as well; one frame may go beyond.
+    pub(crate) outbox_bytes_max: usize,
     /// How long a socket may take no byte at all before it counts as stuck.
     pub(crate) write_timeout: Duration,
 }
@@ -58,6 +61,7 @@ pub(crate) struct Sockets<K> {
 struct Socket {
     state: State,
     outbox: VecDeque<Frame>,
+    outbox_bytes: usize,
     unflushed: bool,
     stall: Option<Stall>,
     failed: Option<CloseReason>,
@@ -89,18 +93,15 @@ impl<K: Copy + Ord> Sockets<K> {
     }
 
     /// Adds a socket that `opening` will deliver; frames for it wait until then.
-    pub(crate) fn open(
-        &mut self,
-        key: K,
-        opening: impl Future<Output = Result<WebSocket, CloseReason>> + Send + 'static,
-    ) {
+    pub(crate) fn open(&mut self, key: K, opening: Opening) {
         let wake = Arc::new(SocketWake {
             woken: AtomicBool::new(true),
             task: Arc::clone(&self.task),
         });
         let socket = Socket {
-            state: State::Opening(Box::pin(opening)),
+            state: State::Opening(opening),
             outbox: VecDeque::new(),
+            outbox_bytes: 0,
             unflushed: false,
             stall: None,
             failed: None,
@@ -113,8 +114,9 @@ impl<K: Copy + Ord> Sockets<K> {
 
     /// Whether every socket can take at least one more frame.
     pub(crate) fn has_room(&self) -> bool {
-        let max = self.limits.outbox_frames_max;
-        self.live.values().all(|socket| socket.outbox.len() < max)
+        self.live
+            .values()
+            .all(|socket| !socket.is_full(&self.limits))
     }
 
     /// Queues a frame; gives it back when the socket's outbox is full.
@@ -124,9 +126,10 @@ impl<K: Copy + Ord> Sockets<K> {
         let Some(socket) = self.live.get_mut(&key) else {
             return Ok(());
         };
-        if socket.outbox.len() >= self.limits.outbox_frames_max {
+        if socket.is_full(&self.limits) {
             return Err(frame);
         }
+        socket.outbox_bytes += frame.as_bytes().len();
         socket.outbox.push_back(frame);
         socket.wake.set();
         Ok(())
@@ -154,14 +157,9 @@ impl<K: Copy + Ord> Sockets<K> {
         }
     }
 
-    /// Drops a socket without a word to the peer; whether there was one.
-    pub(crate) fn abort(&mut self, key: K) -> bool {
-        self.live.remove(&key).is_some()
-    }
-
-    /// The keys of all sockets, opening ones included.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = K> + '_ {
-        self.live.keys().copied()
+    /// Drops a socket without a word to the peer.
+    pub(crate) fn abort(&mut self, key: K) {
+        self.live.remove(&key);
     }
 
     /// Whether there is no socket at all, closing ones included.
@@ -276,6 +274,11 @@ impl<K: Copy + Ord> Sockets<K> {
 }
 
 impl Socket {
+    fn is_full(&self, limits: &SocketLimits) -> bool {
+        self.outbox.len() >= limits.outbox_frames_max
+            || self.outbox_bytes >= limits.outbox_bytes_max
+    }
+
     fn poll(&mut self, now: Instant, write_timeout: Duration, reading: bool) -> Poll<SocketEvent> {
         if let Some(reason) = self.failed.take() {
             return Poll::Ready(SocketEvent::Closed(reason));
@@ -307,6 +310,7 @@ impl Socket {
             let Some(frame) = self.outbox.pop_front() else {
                 break;
             };
+            self.outbox_bytes -= frame.as_bytes().len();
             self.unflushed = true;
             if let Err(reason) = socket.start_send(frame) {
                 return Poll::Ready(SocketEvent::Closed(last_word(socket, cx, reason)));
