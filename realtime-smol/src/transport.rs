@@ -20,6 +20,9 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens a WebSocket to `url`, which may have a secret in its query.
 ///
+/// Only a silent address is given up here, for the next one; how long the whole may take is for
+/// the machine to say, by closing the socket.
+///
 /// # Errors
 ///
 /// [`CloseReason::Refused`] when the server answered with HTTP, otherwise
