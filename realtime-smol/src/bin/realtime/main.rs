@@ -1,0 +1,3 @@
+//! The `realtime` command.
+
+fn main() {}
