@@ -7,8 +7,8 @@ use core::task::{Context, Poll};
 use std::collections::BTreeMap;
 
 use realtime_proto::{
-    self as proto, ChannelConfig, ChannelEvent, ChannelId, ChannelState, CloseReason, Config, Event,
-    Frame, Instant, Member, Outcome, Payload, PushError, PushId, Secret, SocketId, Stats,
+    self as proto, ChannelConfig, ChannelEvent, ChannelId, ChannelState, CloseReason, Config,
+    Event, Frame, Instant, Member, Outcome, Payload, PushError, PushId, Secret, SocketId, Stats,
 };
 use smol::stream::Stream;
 
@@ -18,7 +18,7 @@ use crate::driver::{Driver, Machine, Request};
 use crate::error::{Error, answer};
 use crate::mailbox::{Delivery, Mailbox, Sender, mailbox};
 use crate::options::Options;
-use crate::waiters::Waiters;
+use crate::waiters::{Waiters, Waiting};
 
 /// A handle on one logical connection; clones share it.
 ///
@@ -103,11 +103,7 @@ impl Client {
     /// # Cancel safety
     ///
     /// A future that is dropped leaves no channel behind.
-    pub async fn open_channel(
-        &self,
-        topic: &str,
-        config: ChannelConfig,
-    ) -> Result<Channel, Error> {
+    pub async fn open_channel(&self, topic: &str, config: ChannelConfig) -> Result<Channel, Error> {
         let (sender, events) = mailbox(self.events_queued_max);
         let (commands, wanted) = (self.commands.clone(), topic.to_owned());
         let id = self.commands.call(move |task, now| {
@@ -136,10 +132,7 @@ impl Client {
     ///
     /// [`Error::Stopped`] when the client has been shut down.
     pub async fn set_access_token(&self, token: Option<Secret>) -> Result<(), Error> {
-        Ok(self
-            .commands
-            .call(move |task, now| task.client.set_access_token(token, now))
-            .await?)
+        Ok(self.commands.call(move |task, now| task.client.set_access_token(token, now)).await?)
     }
 
     /// Checks the connection now, after a hint that the network changed or the machine woke up.
@@ -209,15 +202,7 @@ impl Channel {
     /// Nothing is lost when the future is dropped: no event is taken from the stream.
     pub async fn live(&self) -> Result<(), Error> {
         let id = self.id;
-        let waiting = self
-            .commands
-            .call(move |task, _| {
-                let channel = task.client.channel(id).ok_or(Error::Closed)?;
-                let live = channel.is_live();
-                Ok(task.live.entry(id).or_default().wait(live))
-            })
-            .await?;
-        match waiting? {
+        match self.commands.call(move |task, _| task.wait_until_live(id)).await?? {
             Some(waiting) => waiting.recv().await.map_err(|_| Error::Stopped)?,
             None => Ok(()),
         }
@@ -384,22 +369,33 @@ struct Task {
 }
 
 impl Task {
+    /// A place to wait at until the channel is live; none when it is.
+    fn wait_until_live(&mut self, id: ChannelId) -> Result<Option<Waiting>, Error> {
+        let live = self.client.channel(id).ok_or(Error::Closed)?.is_live();
+        if live {
+            return Ok(None);
+        }
+        Ok(Some(self.live.entry(id).or_default().wait()))
+    }
+
     fn on_channel_event(&mut self, id: ChannelId, event: ChannelEvent) {
-        match &event {
-            ChannelEvent::Live => self.end_wait(id, &Ok(())),
-            ChannelEvent::Errored { cause, retry_at: None } if self.client.is_connected() => {
+        if event == ChannelEvent::Live {
+            self.end_wait(id, &Ok(()));
+        }
+        if let ChannelEvent::Errored { cause, retry_at: None } = &event {
+            // Without a connection the channel is back when the connection is.
+            if self.client.is_connected() {
                 self.end_wait(id, &Err(Error::NotLive(cause.clone())));
             }
-            ChannelEvent::Closed { cause } => {
-                self.end_wait(id, &Err(Error::NotLive(cause.clone())));
+        }
+        if let ChannelEvent::Closed { cause } = &event {
+            self.end_wait(id, &Err(Error::NotLive(cause.clone())));
+        }
+        if let ChannelEvent::PushEnded { push, outcome } = &event {
+            if let Some(answers) = self.answers.remove(push) {
+                // The caller may have stopped waiting, which is no fault.
+                let _ = answers.try_send(outcome.clone());
             }
-            ChannelEvent::PushEnded { push, outcome } => {
-                if let Some(answers) = self.answers.remove(push) {
-                    // The caller may have stopped waiting, which is no fault.
-                    let _ = answers.try_send(outcome.clone());
-                }
-            }
-            _ => {}
         }
         let last = matches!(event, ChannelEvent::Closed { .. });
         if let Some(sender) = self.channels.get(&id) {
@@ -442,9 +438,11 @@ impl Machine for Task {
     }
 
     fn poll_event(&mut self) -> Option<()> {
-        match self.client.poll_event()? {
-            Event::Channel(id, event) => self.on_channel_event(id, event),
-            event => self.connection.iter().for_each(|sender| sender.send(event.clone())),
+        let event = self.client.poll_event()?;
+        if let Event::Channel(id, event) = event {
+            self.on_channel_event(id, event);
+        } else {
+            self.connection.iter().for_each(|listener| listener.send(event.clone()));
         }
         Some(())
     }

@@ -13,9 +13,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self {
-            epoch: std::time::Instant::now(),
-        }
+        Self { epoch: std::time::Instant::now() }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -43,10 +41,7 @@ mod tests {
     fn an_instant_survives_the_way_to_the_system_clock_and_back() {
         let clock = Clock::start();
         let at = Instant::from_epoch(Duration::from_millis(1_500));
-        assert_eq!(
-            clock.to_std(at),
-            Some(clock.epoch + Duration::from_millis(1_500))
-        );
+        assert_eq!(clock.to_std(at), Some(clock.epoch + Duration::from_millis(1_500)));
     }
 
     #[test]

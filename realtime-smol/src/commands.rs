@@ -54,14 +54,8 @@ pub(crate) struct Gone;
 pub(crate) fn channel<S>(capacity: usize) -> (Commands<S>, CommandQueue<S>) {
     let (sender, receiver) = smol::channel::bounded(capacity);
     let posted = Arc::new(Posted(Mutex::new(VecDeque::new())));
-    let commands = Commands {
-        queue: sender,
-        posted: Arc::clone(&posted),
-    };
-    let queue = CommandQueue {
-        queue: Box::pin(receiver),
-        posted,
-    };
+    let commands = Commands { queue: sender, posted: Arc::clone(&posted) };
+    let queue = CommandQueue { queue: Box::pin(receiver), posted };
     (commands, queue)
 }
 
@@ -85,10 +79,7 @@ impl<S> Commands<S> {
             // The caller may have stopped waiting, which is no fault.
             let _ = answer.try_send(call(state, now));
         });
-        self.queue
-            .send(Command::Call(call))
-            .await
-            .map_err(|_| Gone)?;
+        self.queue.send(Command::Call(call)).await.map_err(|_| Gone)?;
         answered.recv().await.map_err(|_| Gone)
     }
 
@@ -105,10 +96,7 @@ impl<S> Commands<S> {
     /// The same without keeping the task alive.
     #[cfg(feature = "dev-server")]
     pub(crate) fn downgrade(&self) -> WeakCommands<S> {
-        WeakCommands {
-            queue: self.queue.downgrade(),
-            posted: Arc::clone(&self.posted),
-        }
+        WeakCommands { queue: self.queue.downgrade(), posted: Arc::clone(&self.posted) }
     }
 
     /// Tells the task to end, as soon as the queue has room.
@@ -125,10 +113,7 @@ impl<S> Commands<S> {
 impl<S> WeakCommands<S> {
     /// The full sending side, while the task has not ended.
     pub(crate) fn upgrade(&self) -> Result<Commands<S>, Gone> {
-        Ok(Commands {
-            queue: self.queue.upgrade().ok_or(Gone)?,
-            posted: Arc::clone(&self.posted),
-        })
+        Ok(Commands { queue: self.queue.upgrade().ok_or(Gone)?, posted: Arc::clone(&self.posted) })
     }
 }
 
@@ -150,44 +135,30 @@ impl<S> CommandQueue<S> {
 
 impl<S> Posted<S> {
     fn push(&self, call: Call<S>) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(call);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(call);
     }
 
     fn pop(&self) -> Option<Call<S>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
 
 impl<S> Clone for Commands<S> {
     fn clone(&self) -> Self {
-        Self {
-            queue: self.queue.clone(),
-            posted: Arc::clone(&self.posted),
-        }
+        Self { queue: self.queue.clone(), posted: Arc::clone(&self.posted) }
     }
 }
 
 #[cfg(feature = "dev-server")]
 impl<S> Clone for WeakCommands<S> {
     fn clone(&self) -> Self {
-        Self {
-            queue: self.queue.clone(),
-            posted: Arc::clone(&self.posted),
-        }
+        Self { queue: self.queue.clone(), posted: Arc::clone(&self.posted) }
     }
 }
 
 impl<S> fmt::Debug for Commands<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Commands")
-            .field("waiting", &self.queue.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Commands").field("waiting", &self.queue.len()).finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,7 @@ use core::task::{Context, Poll};
 use core::time::Duration;
 use std::borrow::Cow;
 
-use realtime_proto::{CloseReason, Frame, Instant, Secret};
+use realtime_proto::{CloseReason, Frame, Instant, Secret, SocketId, Transmit};
 use smol::Timer;
 
 use crate::clock::Clock;
@@ -81,6 +81,20 @@ pub(crate) enum Request<S> {
     Abort {
         socket: S,
     },
+}
+
+impl From<Transmit> for Request<SocketId> {
+    fn from(transmit: Transmit) -> Self {
+        match transmit {
+            Transmit::Open { socket, url } => Self::Open { socket, url: Secret::new(url.expose()) },
+            Transmit::Frame { socket, frame } => Self::Frame { socket, frame },
+            Transmit::Close { socket, code, reason } => Self::Close { socket, code, reason },
+            // The core and this adapter are released together.
+            other => {
+                unreachable!("the core asks for something this driver does not know: {other:?}")
+            }
+        }
+    }
 }
 
 /// What a driver can be told.
@@ -234,11 +248,7 @@ impl<M: Machine, R: Router<M::Event>> Driver<M, R> {
                         self.machine.handle_close(socket, reason, now);
                     }
                 }
-                Request::Close {
-                    socket,
-                    code,
-                    reason,
-                } => self.sockets.close(socket, code, reason),
+                Request::Close { socket, code, reason } => self.sockets.close(socket, code, reason),
                 #[cfg(feature = "dev-server")]
                 Request::Adopt { socket, opening } => self.sockets.open(socket, opening),
                 #[cfg(feature = "dev-server")]
@@ -265,10 +275,7 @@ impl<M: Machine, R: Router<M::Event>> Driver<M, R> {
         if changed {
             return true;
         }
-        let deadline = [writes, machine, self.stage.until()]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadline = [writes, machine, self.stage.until()].into_iter().flatten().min();
         if self.armed != deadline {
             self.armed = deadline;
             match deadline.and_then(|at| self.clock.to_std(at)) {
@@ -487,10 +494,7 @@ mod tests {
 
         async fn ask(&self, requests: impl IntoIterator<Item = Request<u8>>) {
             let requests: Vec<_> = requests.into_iter().collect();
-            self.commands
-                .call(|fake, _| fake.requests.extend(requests))
-                .await
-                .unwrap();
+            self.commands.call(|fake, _| fake.requests.extend(requests)).await.unwrap();
         }
 
         fn url(&self) -> Secret {
@@ -530,11 +534,7 @@ mod tests {
     }
 
     fn close(socket: u8) -> Request<u8> {
-        Request::Close {
-            socket,
-            code: 4000,
-            reason: "bye".into(),
-        }
+        Request::Close { socket, code: 4000, reason: "bye".into() }
     }
 
     async fn receive(server: &mut WebSocketStream<TcpStream>) -> Message {
@@ -546,9 +546,7 @@ mod tests {
         smol::block_on(async {
             let world = World::start().await;
             let mut server = world.open(1).await;
-            world
-                .ask((0..1_000).map(|count| text(1, count.to_string())))
-                .await;
+            world.ask((0..1_000).map(|count| text(1, count.to_string()))).await;
             for count in 0..1_000 {
                 let message = receive(&mut server).await;
                 assert_eq!(message, Message::text(count.to_string()));
@@ -567,10 +565,7 @@ mod tests {
             let url = Secret::new("ftp://h/socket");
             world.ask([Request::Open { socket: 7, url }]).await;
             let detail = "the URL ftp://h/socket does not start with ws:// or wss://".into();
-            assert_eq!(
-                world.hear().await,
-                Heard::Close(7, CloseReason::Unreachable { detail }),
-            );
+            assert_eq!(world.hear().await, Heard::Close(7, CloseReason::Unreachable { detail }),);
         });
     }
 
@@ -595,10 +590,7 @@ mod tests {
             let mut server = world.open(1).await;
             world.ask([text(1, "last words"), close(1)]).await;
             assert_eq!(receive(&mut server).await, Message::text("last words"));
-            let frame = CloseFrame {
-                code: 4000.into(),
-                reason: "bye".into(),
-            };
+            let frame = CloseFrame { code: 4000.into(), reason: "bye".into() };
             assert_eq!(receive(&mut server).await, Message::Close(Some(frame)));
             assert!(server.next().await.is_none());
             world.hear_nothing().await;
@@ -611,10 +603,7 @@ mod tests {
             let world = World::start().await;
             let mut server = world.open(1).await;
             server.close(None).await.unwrap();
-            let reason = CloseReason::Closed {
-                code: 1005,
-                reason: String::new(),
-            };
+            let reason = CloseReason::Closed { code: 1005, reason: String::new() };
             assert_eq!(world.hear().await, Heard::Close(1, reason));
             assert_eq!(receive(&mut server).await, Message::Close(None));
         });
@@ -625,9 +614,7 @@ mod tests {
         smol::block_on(async {
             let world = World::start().await;
             let set = |after: Duration| {
-                world
-                    .commands
-                    .call(move |fake, now| fake.deadline = Some(now + after))
+                world.commands.call(move |fake, now| fake.deadline = Some(now + after))
             };
             set(Duration::from_secs(3_600)).await.unwrap();
             world.hear_nothing().await;
@@ -641,18 +628,10 @@ mod tests {
         smol::block_on(async {
             let world = World::start().await;
             let mut server = world.open(1).await;
-            world
-                .commands
-                .call(|fake, _| fake.wants_frames = false)
-                .await
-                .unwrap();
+            world.commands.call(|fake, _| fake.wants_frames = false).await.unwrap();
             server.send(Message::text("later")).await.unwrap();
             world.hear_nothing().await;
-            world
-                .commands
-                .call(|fake, _| fake.wants_frames = true)
-                .await
-                .unwrap();
+            world.commands.call(|fake, _| fake.wants_frames = true).await.unwrap();
             assert_eq!(world.hear().await, Heard::Text(1, "later".into()));
         });
     }
@@ -676,10 +655,7 @@ mod tests {
             world.ask(flood(1)).await;
             world.ask([text(2, "unharmed")]).await;
             assert_eq!(receive(&mut server).await, Message::text("unharmed"));
-            assert_eq!(
-                world.hear().await,
-                Heard::Close(1, CloseReason::WriteTimeout)
-            );
+            assert_eq!(world.hear().await, Heard::Close(1, CloseReason::WriteTimeout));
         });
     }
 
@@ -690,9 +666,7 @@ mod tests {
             let world = World::start().await;
             let mut server = world.open(1).await;
             world.ask(flood(1)).await;
-            world
-                .ask((0..FRAMES).map(|count| text(1, count.to_string())))
-                .await;
+            world.ask((0..FRAMES).map(|count| text(1, count.to_string()))).await;
             let waiting = world.commands.call(|fake, _| fake.requests.len()).await;
             assert!(waiting.unwrap() > 0);
             for _ in 0..FLOOD_FRAMES {

@@ -74,6 +74,6 @@ pub(crate) fn answer(outcome: Outcome) -> Result<Payload, Error> {
         Outcome::TimedOut => Err(Error::Unanswered(Unanswered::TimedOut)),
         Outcome::Interrupted => Err(Error::Unanswered(Unanswered::Interrupted)),
         // The enum grows with the core; what is new was not answered either.
-        _ => Err(Error::Unanswered(Unanswered::Dropped)),
+        Outcome::Dropped | _ => Err(Error::Unanswered(Unanswered::Dropped)),
     }
 }

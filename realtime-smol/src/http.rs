@@ -103,12 +103,9 @@ where
         stream.write_all(request.as_bytes()).await?;
         stream.flush().await
     };
-    sent.await
-        .map_err(|error| UpgradeError::Head(error.into()))?;
+    sent.await.map_err(|error| UpgradeError::Head(error.into()))?;
 
-    let (answer, rest) = read_head(stream, parse_response)
-        .await
-        .map_err(UpgradeError::Head)?;
+    let (answer, rest) = read_head(stream, parse_response).await.map_err(UpgradeError::Head)?;
     let (status, headers) = answer;
     if status != 101 {
         let mut body = Body::new(&headers, rest, REFUSAL_BYTES_MAX);
@@ -125,9 +122,7 @@ where
         }));
     }
     if !headers.names("upgrade", "websocket") || !headers.names("connection", "upgrade") {
-        return Err(UpgradeError::NotWebSocket(
-            "it upgraded to another protocol",
-        ));
+        return Err(UpgradeError::NotWebSocket("it upgraded to another protocol"));
     }
     if headers.value("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
         return Err(UpgradeError::NotWebSocket("its accept key does not match"));
@@ -245,11 +240,7 @@ impl Body {
     /// What was read.
     pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         self.bytes.truncate(self.bytes_max);
-        if self.chunked {
-            unchunk(&self.bytes)
-        } else {
-            self.bytes
-        }
+        if self.chunked { unchunk(&self.bytes) } else { self.bytes }
     }
 
     fn has_last_chunk(&self) -> bool {
@@ -287,10 +278,8 @@ mod tests {
     }
 
     fn body(headers: &[(&str, &str)], text: &[u8]) -> Vec<u8> {
-        let headers = headers
-            .iter()
-            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
+        let headers =
+            headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let mut stream = Cursor::new(text);
         let mut body = Body::new(&Headers(headers), Vec::new(), 4096);
         smol::block_on(body.read(&mut stream)).unwrap();
@@ -316,10 +305,7 @@ mod tests {
 
     #[test]
     fn another_protocol_is_told_from_a_closed_connection() {
-        assert!(matches!(
-            head(b"SSH-2.0-OpenSSH_9.6\r\n"),
-            Err(HeadError::Malformed(_))
-        ));
+        assert!(matches!(head(b"SSH-2.0-OpenSSH_9.6\r\n"), Err(HeadError::Malformed(_))));
         assert!(matches!(head(b"HTTP/1.1 2"), Err(HeadError::Closed)));
     }
 
@@ -331,10 +317,7 @@ mod tests {
     #[test]
     fn a_chunked_body_is_put_together() {
         let chunked = [("transfer-encoding", "chunked")];
-        assert_eq!(
-            body(&chunked, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"),
-            b"abcde"
-        );
+        assert_eq!(body(&chunked, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"), b"abcde");
         assert_eq!(body(&chunked, b"ff\r\ncut"), b"cut");
     }
 }

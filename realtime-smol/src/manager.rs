@@ -10,7 +10,9 @@ use realtime_proto::manager::{
     self as proto, ActiveChannel, ChannelStatus, Entity, EntityKey, EntityOptions, LeaseEvent,
     LeaseId, ManagerConfig, ManagerError, ManagerEvent, User,
 };
-use realtime_proto::{CloseReason, Frame, Instant, Outcome, Payload, PushId, Secret, SocketId, Stats};
+use realtime_proto::{
+    CloseReason, Frame, Instant, Outcome, Payload, PushId, Secret, SocketId, Stats,
+};
 use smol::stream::Stream;
 
 use crate::clock::{self, Clock};
@@ -19,7 +21,7 @@ use crate::driver::{Driver, Machine, Request};
 use crate::error::{Error, answer};
 use crate::mailbox::{Delivery, Mailbox, Sender, mailbox};
 use crate::options::Options;
-use crate::waiters::Waiters;
+use crate::waiters::{Waiters, Waiting};
 
 /// A handle on the one place that owns every realtime channel of an application; clones share it.
 ///
@@ -308,21 +310,7 @@ impl Lease {
     /// Nothing is lost when the future is dropped: no event is taken from the stream.
     pub async fn live(&self) -> Result<(), Error> {
         let id = self.id;
-        let waiting = self
-            .commands
-            .call(move |task, _| match task.statuses.get(&id) {
-                Some(ChannelStatus::Error { cause }) => Err(Error::NotLive(cause.clone())),
-                Some(status) => {
-                    let live = *status == ChannelStatus::Live;
-                    Ok(task.waiting.entry(id).or_default().wait(live))
-                }
-                None if task.leases.contains_key(&id) => {
-                    Ok(task.waiting.entry(id).or_default().wait(false))
-                }
-                None => Err(Error::Closed),
-            })
-            .await?;
-        match waiting? {
+        match self.commands.call(move |task, _| task.wait_until_live(id)).await?? {
             Some(waiting) => waiting.recv().await.map_err(|_| Error::Stopped)?,
             None => Ok(()),
         }
@@ -402,22 +390,29 @@ struct Task {
 }
 
 impl Task {
+    /// A place to wait at until the lease's channel is live; none when it is.
+    fn wait_until_live(&mut self, id: LeaseId) -> Result<Option<Waiting>, Error> {
+        match self.statuses.get(&id) {
+            Some(ChannelStatus::Live) => Ok(None),
+            Some(ChannelStatus::Error { cause }) => Err(Error::NotLive(cause.clone())),
+            None if !self.leases.contains_key(&id) => Err(Error::Closed),
+            Some(_) | None => Ok(Some(self.waiting.entry(id).or_default().wait())),
+        }
+    }
+
     fn on_lease_event(&mut self, id: LeaseId, event: LeaseEvent) {
-        match &event {
-            LeaseEvent::Status(status) => {
-                let ended = match status {
-                    ChannelStatus::Live => Some(Ok(())),
-                    ChannelStatus::Error { cause } => Some(Err(Error::NotLive(cause.clone()))),
-                    _ => None,
-                };
-                self.statuses.insert(id, status.clone());
-                self.end_wait(id, ended);
+        if let LeaseEvent::Status(status) = &event {
+            if *status == ChannelStatus::Live {
+                self.end_wait(id, &Ok(()));
             }
-            LeaseEvent::Ended => {
-                self.statuses.remove(&id);
-                self.end_wait(id, Some(Err(Error::Closed)));
+            if let ChannelStatus::Error { cause } = status {
+                self.end_wait(id, &Err(Error::NotLive(cause.clone())));
             }
-            _ => {}
+            self.statuses.insert(id, status.clone());
+        }
+        if event == LeaseEvent::Ended {
+            self.end_wait(id, &Err(Error::Closed));
+            self.statuses.remove(&id);
         }
         let last = event == LeaseEvent::Ended;
         if let Some(sender) = self.leases.get(&id) {
@@ -428,11 +423,9 @@ impl Task {
         }
     }
 
-    fn end_wait(&mut self, id: LeaseId, ended: Option<Result<(), Error>>) {
-        if let Some(result) = ended {
-            if let Some(waiters) = self.waiting.remove(&id) {
-                waiters.end(&result);
-            }
+    fn end_wait(&mut self, id: LeaseId, result: &Result<(), Error>) {
+        if let Some(waiters) = self.waiting.remove(&id) {
+            waiters.end(result);
         }
     }
 
@@ -471,15 +464,16 @@ impl Machine for Task {
     }
 
     fn poll_event(&mut self) -> Option<()> {
-        match self.manager.poll_event()? {
-            ManagerEvent::Lease(id, event) => self.on_lease_event(id, event),
-            ManagerEvent::PushEnded { push, outcome } => {
-                if let Some(answers) = self.answers.remove(&push) {
-                    // The caller may have stopped waiting, which is no fault.
-                    let _ = answers.try_send(outcome);
-                }
+        let event = self.manager.poll_event()?;
+        if let ManagerEvent::Lease(id, event) = event {
+            self.on_lease_event(id, event);
+        } else if let ManagerEvent::PushEnded { push, outcome } = event {
+            if let Some(answers) = self.answers.remove(&push) {
+                // The caller may have stopped waiting, which is no fault.
+                let _ = answers.try_send(outcome);
             }
-            event => self.connection.iter().for_each(|sender| sender.send(event.clone())),
+        } else {
+            self.connection.iter().for_each(|listener| listener.send(event.clone()));
         }
         Some(())
     }

@@ -94,10 +94,8 @@ impl<K: Copy + Ord> Sockets<K> {
 
     /// Adds a socket that `opening` will deliver; frames for it wait until then.
     pub(crate) fn open(&mut self, key: K, opening: Opening) {
-        let wake = Arc::new(SocketWake {
-            woken: AtomicBool::new(true),
-            task: Arc::clone(&self.task),
-        });
+        let wake =
+            Arc::new(SocketWake { woken: AtomicBool::new(true), task: Arc::clone(&self.task) });
         let socket = Socket {
             state: State::Opening(opening),
             outbox: VecDeque::new(),
@@ -114,9 +112,7 @@ impl<K: Copy + Ord> Sockets<K> {
 
     /// Whether every socket can take at least one more frame.
     pub(crate) fn has_room(&self) -> bool {
-        self.live
-            .values()
-            .all(|socket| !socket.is_full(&self.limits))
+        self.live.values().all(|socket| !socket.is_full(&self.limits))
     }
 
     /// Queues a frame; gives it back when the socket's outbox is full.
@@ -143,9 +139,7 @@ impl<K: Copy + Ord> Sockets<K> {
         if let State::Open(socket_io) = socket.state {
             let outbox = socket.outbox;
             self.finish(async move {
-                socket_io
-                    .close(outbox, Some((code, &reason)), CLOSE_TIMEOUT)
-                    .await;
+                socket_io.close(outbox, Some((code, &reason)), CLOSE_TIMEOUT).await;
             });
         }
     }
@@ -185,8 +179,7 @@ impl<K: Copy + Ord> Sockets<K> {
             self.live.values().for_each(|socket| socket.wake.set());
         }
         self.reading = reading;
-        self.closing
-            .retain_mut(|closing| closing.as_mut().poll(cx).is_pending());
+        self.closing.retain_mut(|closing| closing.as_mut().poll(cx).is_pending());
 
         while let Some(key) = self.next_woken() {
             self.turn = Some(key);
@@ -218,10 +211,7 @@ impl<K: Copy + Ord> Sockets<K> {
 
     /// When a stuck write is given up, unless it moves by then.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let stalls = self
-            .live
-            .values()
-            .filter_map(|socket| socket.stall.as_ref());
+        let stalls = self.live.values().filter_map(|socket| socket.stall.as_ref());
         stalls.map(|stall| stall.until).min()
     }
 
@@ -244,9 +234,7 @@ impl<K: Copy + Ord> Sockets<K> {
         };
         let rest = self.live.range((behind, Bound::Unbounded));
         let wrapped = self.live.range((Bound::Unbounded, up_to));
-        rest.chain(wrapped)
-            .find(|(_, socket)| socket.wake.take())
-            .map(|(&key, _)| key)
+        rest.chain(wrapped).find(|(_, socket)| socket.wake.take()).map(|(&key, _)| key)
     }
 
     /// Removes a socket that has ended; one that the peer closed still answers the close frame.
@@ -391,14 +379,9 @@ fn note_stall(
     write_timeout: Duration,
 ) {
     let bytes_written = socket.bytes_written();
-    let moved = stall
-        .as_ref()
-        .is_none_or(|stall| stall.bytes_written != bytes_written);
+    let moved = stall.as_ref().is_none_or(|stall| stall.bytes_written != bytes_written);
     if moved {
-        *stall = Some(Stall {
-            bytes_written,
-            until: now + write_timeout,
-        });
+        *stall = Some(Stall { bytes_written, until: now + write_timeout });
     }
 }
 
@@ -443,11 +426,7 @@ impl Task {
     }
 
     fn wake(&self) {
-        let waker = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let waker = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(waker) = waker {
             waker.wake();
         }

@@ -87,10 +87,7 @@ mod rustls_backed {
                 .expect("the ring provider supports the default protocol versions")
                 .with_root_certificates(roots.clone())
                 .with_no_client_auth();
-            Self {
-                roots,
-                client: Arc::new(client),
-            }
+            Self { roots, client: Arc::new(client) }
         }
 
         /// Speaks TLS on `stream`, or says in one sentence why not.
@@ -110,24 +107,18 @@ mod rustls_backed {
 
     impl Default for TlsConfig {
         fn default() -> Self {
-            Self::trusting(RootCertStore {
-                roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-            })
+            Self::trusting(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
         }
     }
 
     impl fmt::Debug for TlsConfig {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct("TlsConfig")
-                .field("roots", &self.roots.len())
-                .finish_non_exhaustive()
+            f.debug_struct("TlsConfig").field("roots", &self.roots.len()).finish_non_exhaustive()
         }
     }
 
     fn explain(host: &str, error: &io::Error) -> String {
-        let cause = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match cause {
             Some(rustls::Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::BadSignature,

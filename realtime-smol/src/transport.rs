@@ -89,14 +89,7 @@ impl<'a> Target<'a> {
             Some((path, query)) => (path, Some(query)),
             None => (path_and_query, None),
         };
-        Ok(Self {
-            tls,
-            authority,
-            host,
-            port,
-            path,
-            query,
-        })
+        Ok(Self { tls, authority, host, port, path, query })
     }
 
     fn request_path(&self) -> String {
@@ -117,10 +110,7 @@ impl fmt::Display for Target<'_> {
 }
 
 fn split_port(authority: &str) -> (&str, Option<&str>) {
-    if let Some((host, port)) = authority
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'))
-    {
+    if let Some((host, port)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return (host, port.strip_prefix(':'));
     }
     match authority.rsplit_once(':') {
@@ -156,9 +146,7 @@ async fn connect_tcp(target: &Target<'_>) -> Result<TcpStream, CloseReason> {
         .await
         .map_err(|error| unreachable(format!("cannot look up host {host}: {error}")))?;
     if addresses.is_empty() {
-        return Err(unreachable(format!(
-            "cannot look up host {host}: it has no address"
-        )));
+        return Err(unreachable(format!("cannot look up host {host}: it has no address")));
     }
     let mut failures = Vec::new();
     for address in addresses {
@@ -194,15 +182,9 @@ fn connect_failure(address: SocketAddr, error: &io::Error) -> String {
 
 fn refused(target: &Target<'_>, error: UpgradeError) -> CloseReason {
     match error {
-        UpgradeError::Refused(Refusal {
-            status,
-            body,
-            retry_after,
-        }) => CloseReason::Refused {
-            status,
-            body,
-            retry_after,
-        },
+        UpgradeError::Refused(Refusal { status, body, retry_after }) => {
+            CloseReason::Refused { status, body, retry_after }
+        }
         UpgradeError::Head(error) => unreachable(format!(
             "the WebSocket handshake with {target} failed: cannot read the answer: {error}",
         )),
@@ -293,16 +275,9 @@ mod tests {
     fn a_wrong_path_is_a_refusal_with_the_status() {
         smol::block_on(async {
             let result = dial_while("ws", TlsConfig::default(), |stream| async {
-                answer(
-                    stream,
-                    "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-                )
-                .await;
+                answer(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
             });
-            assert!(matches!(
-                result.await,
-                Err(CloseReason::Refused { status: 404, .. })
-            ));
+            assert!(matches!(result.await, Err(CloseReason::Refused { status: 404, .. })));
         });
     }
 
@@ -364,10 +339,7 @@ mod tests {
     fn a_host_that_does_not_exist_is_named() {
         smol::block_on(async {
             let detail = dial_plain("ws://no-such-host.invalid/socket?apikey=top-secret").await;
-            assert!(
-                detail.starts_with("cannot look up host no-such-host.invalid: "),
-                "{detail}"
-            );
+            assert!(detail.starts_with("cannot look up host no-such-host.invalid: "), "{detail}");
         });
     }
 
@@ -413,9 +385,7 @@ mod tests {
 
     async fn end_of(socket: Result<WebSocket, CloseReason>) -> CloseReason {
         let mut socket = socket.unwrap();
-        future::poll_fn(|cx| socket.poll_frame(cx))
-            .await
-            .unwrap_err()
+        future::poll_fn(|cx| socket.poll_frame(cx)).await.unwrap_err()
     }
 
     #[test]
@@ -423,18 +393,12 @@ mod tests {
         smol::block_on(async {
             let socket = dial_while("ws", TlsConfig::default(), |stream| async {
                 let mut socket: WebSocketStream<_> = accept_async(stream).await.unwrap();
-                let frame = CloseFrame {
-                    code: 1012.into(),
-                    reason: "service restart".into(),
-                };
+                let frame = CloseFrame { code: 1012.into(), reason: "service restart".into() };
                 socket.close(Some(frame)).await.unwrap();
             });
             assert_eq!(
                 end_of(socket.await).await,
-                CloseReason::Closed {
-                    code: 1012,
-                    reason: "service restart".into(),
-                },
+                CloseReason::Closed { code: 1012, reason: "service restart".into() },
             );
         });
     }
@@ -448,10 +412,7 @@ mod tests {
             });
             assert_eq!(
                 end_of(socket.await).await,
-                CloseReason::Closed {
-                    code: 1005,
-                    reason: String::new(),
-                },
+                CloseReason::Closed { code: 1005, reason: String::new() },
             );
         });
     }
@@ -464,9 +425,7 @@ mod tests {
             });
             assert_eq!(
                 end_of(socket.await).await,
-                CloseReason::Lost {
-                    detail: "the connection ended without a close frame".into(),
-                },
+                CloseReason::Lost { detail: "the connection ended without a close frame".into() },
             );
         });
     }
@@ -484,17 +443,13 @@ mod tests {
                     socket.send(message).await.unwrap();
                 }
                 let pong = smol::stream::StreamExt::next(&mut socket).await;
-                assert_eq!(
-                    pong.unwrap().unwrap(),
-                    Message::Pong("are you there".into())
-                );
+                assert_eq!(pong.unwrap().unwrap(), Message::Pong("are you there".into()));
                 socket.close(None).await.unwrap();
             });
             let mut socket = socket.await.unwrap();
-            for frame in [
-                realtime_proto::Frame::text("a"),
-                realtime_proto::Frame::binary(vec![1, 2]),
-            ] {
+            for frame in
+                [realtime_proto::Frame::text("a"), realtime_proto::Frame::binary(vec![1, 2])]
+            {
                 let received = future::poll_fn(|cx| socket.poll_frame(cx)).await;
                 assert_eq!(received, Ok(frame));
             }
@@ -538,10 +493,7 @@ mod tests {
                 .with_no_client_auth()
                 .with_single_cert(vec![own.cert.der().clone()], key)
                 .unwrap();
-            Identity {
-                pem: own.cert.pem(),
-                acceptor: TlsAcceptor::from(Arc::new(config)),
-            }
+            Identity { pem: own.cert.pem(), acceptor: TlsAcceptor::from(Arc::new(config)) }
         }
 
         /// Accepts as `identity`; a handshake that fails is the dialler's to report.
@@ -564,9 +516,7 @@ mod tests {
         fn a_server_is_trusted_by_its_root() {
             smol::block_on(async {
                 let server = identity("localhost");
-                let tls = TlsConfig::default()
-                    .with_root_pem(server.pem.as_bytes())
-                    .unwrap();
+                let tls = TlsConfig::default().with_root_pem(server.pem.as_bytes()).unwrap();
                 let mut socket = dial_identity(&server, &tls).await.unwrap();
                 let frame = future::poll_fn(|cx| socket.poll_frame(cx)).await;
                 assert_eq!(frame, Ok(realtime_proto::Frame::text("hello")));
@@ -577,9 +527,7 @@ mod tests {
         fn a_server_with_another_root_is_not_trusted() {
             smol::block_on(async {
                 let stranger = identity("localhost");
-                let tls = TlsConfig::default()
-                    .with_root_pem(stranger.pem.as_bytes())
-                    .unwrap();
+                let tls = TlsConfig::default().with_root_pem(stranger.pem.as_bytes()).unwrap();
                 let result = dial_identity(&identity("localhost"), &tls).await;
                 assert_eq!(
                     detail(result),
@@ -593,9 +541,7 @@ mod tests {
         fn a_certificate_for_another_host_is_told_apart() {
             smol::block_on(async {
                 let server = identity("elsewhere.example");
-                let tls = TlsConfig::default()
-                    .with_root_pem(server.pem.as_bytes())
-                    .unwrap();
+                let tls = TlsConfig::default().with_root_pem(server.pem.as_bytes()).unwrap();
                 assert_eq!(
                     detail(dial_identity(&server, &tls).await),
                     "TLS: the certificate that localhost sent is for another name; check the host \
@@ -622,10 +568,7 @@ mod tests {
         #[test]
         fn a_pem_text_without_a_certificate_is_refused() {
             assert_eq!(
-                TlsConfig::default()
-                    .with_root_pem(b"nothing here")
-                    .unwrap_err()
-                    .to_string(),
+                TlsConfig::default().with_root_pem(b"nothing here").unwrap_err().to_string(),
                 "the PEM text holds no certificate; it needs a BEGIN CERTIFICATE section",
             );
         }

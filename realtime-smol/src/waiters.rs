@@ -7,22 +7,22 @@ use crate::error::Error;
 /// The most callers that wait on one channel.
 const WAITERS_MAX: usize = 1_024;
 
+/// Where one caller waits.
+pub(crate) type Waiting = Receiver<Result<(), Error>>;
+
 /// The callers that wait on one channel.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(Vec<Sender<Result<(), Error>>>);
 
 impl Waiters {
-    /// A place to wait at; none when there is nothing to wait for.
-    pub(crate) fn wait(&mut self, live: bool) -> Option<Receiver<Result<(), Error>>> {
-        if live {
-            return None;
-        }
+    /// A place to wait at; when too many wait already, one that ends at once.
+    pub(crate) fn wait(&mut self) -> Waiting {
         self.0.retain(|waiter| !waiter.is_closed());
-        let (sender, receiver) = bounded(1);
+        let (sender, waiting) = bounded(1);
         if self.0.len() < WAITERS_MAX {
             self.0.push(sender);
         }
-        Some(receiver)
+        waiting
     }
 
     /// Tells all who wait how it ended.

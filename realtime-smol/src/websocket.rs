@@ -63,9 +63,7 @@ impl WebSocket {
 
     /// Ready when the next frame may be given to [`start_send`](Self::start_send).
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
-        Pin::new(&mut self.stream)
-            .poll_ready(cx)
-            .map_err(|error| lost(&error))
+        Pin::new(&mut self.stream).poll_ready(cx).map_err(|error| lost(&error))
     }
 
     /// Takes one frame for sending; it goes out with the next flush at the latest.
@@ -90,16 +88,12 @@ impl WebSocket {
     }
 
     fn start_message(&mut self, message: Message) -> Result<(), CloseReason> {
-        Pin::new(&mut self.stream)
-            .start_send(message)
-            .map_err(|error| lost(&error))
+        Pin::new(&mut self.stream).start_send(message).map_err(|error| lost(&error))
     }
 
     /// Ready when everything taken so far is with the operating system.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
-        Pin::new(&mut self.stream)
-            .poll_flush(cx)
-            .map_err(|error| lost(&error))
+        Pin::new(&mut self.stream).poll_flush(cx).map_err(|error| lost(&error))
     }
 
     /// How many bytes the transport has taken, ever; a writer that sees it move is not stuck.
@@ -156,20 +150,14 @@ enum Io {
 
 impl From<TcpStream> for Transport {
     fn from(stream: TcpStream) -> Self {
-        Self {
-            io: Io::Plain(stream),
-            bytes_written: 0,
-        }
+        Self { io: Io::Plain(stream), bytes_written: 0 }
     }
 }
 
 #[cfg(feature = "tls")]
 impl From<crate::tls::TlsStream> for Transport {
     fn from(stream: crate::tls::TlsStream) -> Self {
-        Self {
-            io: Io::Tls(Box::new(stream)),
-            bytes_written: 0,
-        }
+        Self { io: Io::Tls(Box::new(stream)), bytes_written: 0 }
     }
 }
 
@@ -227,14 +215,10 @@ fn utf8(text: Bytes) -> Result<Utf8Bytes, CloseReason> {
 
 fn closed(frame: Option<CloseFrame>) -> CloseReason {
     match frame {
-        Some(CloseFrame { code, reason }) => CloseReason::Closed {
-            code: code.into(),
-            reason: reason.as_str().into(),
-        },
-        None => CloseReason::Closed {
-            code: 1005,
-            reason: String::new(),
-        },
+        Some(CloseFrame { code, reason }) => {
+            CloseReason::Closed { code: code.into(), reason: reason.as_str().into() }
+        }
+        None => CloseReason::Closed { code: 1005, reason: String::new() },
     }
 }
 

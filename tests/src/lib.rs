@@ -13,9 +13,7 @@ use std::path::{Path, PathBuf};
 /// Where `tests/fixtures/{name}` lies.
 #[must_use]
 pub fn fixture_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
 /// The text of `tests/fixtures/{name}`.

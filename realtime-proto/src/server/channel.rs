@@ -139,10 +139,7 @@ impl Server {
 
     /// Protocol §6.3.
     pub(super) fn shut(&mut self, id: SessionId, topic: &str, message: &str) -> bool {
-        let channel = self
-            .sessions
-            .get(&id)
-            .and_then(|session| session.channels.get(topic));
+        let channel = self.sessions.get(&id).and_then(|session| session.channels.get(topic));
         let Some(channel) = channel else {
             return false;
         };

@@ -883,14 +883,8 @@ fn a_channel_can_be_shut_with_a_message_or_crash() {
     let alice = rig.open(V2);
     rig.join(alice, "realtime:x", "{}");
     let message = "Token has expired 0 seconds ago";
-    assert!(
-        rig.server
-            .shut_channel(alice, "realtime:x", message, rig.now)
-    );
-    assert!(
-        !rig.server
-            .shut_channel(alice, "realtime:x", message, rig.now)
-    );
+    assert!(rig.server.shut_channel(alice, "realtime:x", message, rig.now));
+    assert!(!rig.server.shut_channel(alice, "realtime:x", message, rig.now));
     rig.send(alice, r#"["2","2","room:x","phx_join",{}]"#);
     assert!(!rig.server.shut_channel(alice, "room:x", message, rig.now));
     assert!(rig.server.crash_channel(alice, "room:x", rig.now));
@@ -977,8 +971,7 @@ fn whatever_arrives_nothing_panics_and_nothing_is_left_behind() {
                 }
                 4 => {
                     let topic = TOPICS[draw(TOPICS.len())];
-                    rig.server
-                        .broadcast(topic, "e", &Payload::binary(Vec::new()), rig.now);
+                    rig.server.broadcast(topic, "e", &Payload::binary(Vec::new()), rig.now);
                 }
                 _ if !sessions.is_empty() => {
                     // Mostly the newest, since the oldest are gone.

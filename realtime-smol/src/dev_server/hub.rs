@@ -20,11 +20,7 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn new(server: Server) -> Self {
-        Self {
-            server,
-            sessions: BTreeSet::new(),
-            requests: VecDeque::new(),
-        }
+        Self { server, sessions: BTreeSet::new(), requests: VecDeque::new() }
     }
 
     /// Makes a session of a connection, or says how to refuse it.
@@ -36,10 +32,7 @@ impl Hub {
     ) -> Result<(), Refusal> {
         let session = self.server.accept(target, now)?;
         self.sessions.insert(session);
-        self.requests.push_back(Request::Adopt {
-            socket: session,
-            opening,
-        });
+        self.requests.push_back(Request::Adopt { socket: session, opening });
         Ok(())
     }
 
@@ -90,21 +83,12 @@ impl Machine for Hub {
             return Some(request);
         }
         match self.server.poll_transmit()? {
-            ServerTransmit::Frame { session, frame } => Some(Request::Frame {
-                socket: session,
-                frame,
-            }),
-            ServerTransmit::Close {
-                session,
-                code,
-                reason,
-            } => {
+            ServerTransmit::Frame { session, frame } => {
+                Some(Request::Frame { socket: session, frame })
+            }
+            ServerTransmit::Close { session, code, reason } => {
                 self.sessions.remove(&session);
-                Some(Request::Close {
-                    socket: session,
-                    code,
-                    reason,
-                })
+                Some(Request::Close { socket: session, code, reason })
             }
             other => {
                 debug_assert!(false, "the server asks for what nobody can do: {other:?}");
@@ -118,11 +102,7 @@ impl Machine for Hub {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        if self.requests.is_empty() {
-            self.server.poll_timeout()
-        } else {
-            Some(Instant::EPOCH)
-        }
+        if self.requests.is_empty() { self.server.poll_timeout() } else { Some(Instant::EPOCH) }
     }
 
     fn wants_frames(&self) -> bool {

@@ -97,11 +97,7 @@ impl DevServer {
             },
         );
         let handle = DevServerHandle { address, commands };
-        Ok(Self {
-            listener,
-            driver,
-            handle,
-        })
+        Ok(Self { listener, driver, handle })
     }
 
     /// Calls `on_event` for all that happens; it must not block.
@@ -144,17 +140,11 @@ impl DevServer {
     }
 
     async fn serve(self) {
-        let Self {
-            listener,
-            driver,
-            handle,
-        } = self;
+        let Self { listener, driver, handle } = self;
         let commands = handle.commands.downgrade();
         drop(handle);
         let visits = Executor::new();
-        visits
-            .run(driver.or(accept(&listener, &commands, &visits)))
-            .await;
+        visits.run(driver.or(accept(&listener, &commands, &visits))).await;
     }
 }
 
@@ -186,9 +176,7 @@ async fn accept(
 
 impl fmt::Debug for DevServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DevServer")
-            .field("address", &self.handle.address)
-            .finish_non_exhaustive()
+        f.debug_struct("DevServer").field("address", &self.handle.address).finish_non_exhaustive()
     }
 }
 
@@ -237,9 +225,7 @@ impl DevServerHandle {
     ///
     /// [`DevServerGone`] when the server has ended.
     pub async fn restart_all(&self) -> Result<usize, DevServerGone> {
-        let closed = self
-            .commands
-            .call(|hub, now| hub.close_all(1012, "service restart", now));
+        let closed = self.commands.call(|hub, now| hub.close_all(1012, "service restart", now));
         Ok(closed.await?)
     }
 
@@ -256,9 +242,7 @@ impl DevServerHandle {
     ///
     /// Returns once that is under way; a server that has ended already is no error.
     pub async fn shutdown(&self) {
-        let closed = self
-            .commands
-            .call(|hub, now| hub.close_all(1001, "server shutdown", now));
+        let closed = self.commands.call(|hub, now| hub.close_all(1001, "server shutdown", now));
         if closed.await.is_ok() {
             let _ = self.commands.shutdown().await;
         }
@@ -290,9 +274,7 @@ mod tests {
     use crate::websocket::WebSocket;
 
     fn start() -> DevServerHandle {
-        DevServer::bind(([127, 0, 0, 1], 0), DevServerConfig::default())
-            .unwrap()
-            .spawn()
+        DevServer::bind(([127, 0, 0, 1], 0), DevServerConfig::default()).unwrap().spawn()
     }
 
     async fn join(server: &DevServerHandle) -> WebSocket {
@@ -355,10 +337,7 @@ mod tests {
             );
             let told = hear(&mut socket).await;
             assert!(told.contains("postgres_changes"), "{told}");
-            assert!(
-                told.contains(r#""id":7"#) || told.contains(r#""id": 7"#),
-                "{told}"
-            );
+            assert!(told.contains(r#""id":7"#) || told.contains(r#""id": 7"#), "{told}");
         });
     }
 
@@ -392,10 +371,7 @@ mod tests {
         smol::block_on(async {
             let server = start();
             let mut sockets = [join(&server).await, join(&server).await];
-            assert_eq!(
-                post(&server, "/dev/cut", "").await.1,
-                r#"{"cut": 2}"#.to_owned()
-            );
+            assert_eq!(post(&server, "/dev/cut", "").await.1, r#"{"cut": 2}"#.to_owned());
             for socket in &mut sockets {
                 assert!(matches!(end(socket).await, CloseReason::Lost { .. }));
             }
@@ -410,10 +386,7 @@ mod tests {
             let mut socket = join(&server).await;
             assert_eq!(server.restart_all().await, Ok(1));
             let reason = "service restart".into();
-            assert_eq!(
-                end(&mut socket).await,
-                CloseReason::Closed { code: 1012, reason }
-            );
+            assert_eq!(end(&mut socket).await, CloseReason::Closed { code: 1012, reason });
         });
     }
 
@@ -423,10 +396,7 @@ mod tests {
             let server = start();
             let _socket = join(&server).await;
             let answer = exchange(&server, "GET /dev/stats HTTP/1.1\r\nHost: h\r\n\r\n").await;
-            assert!(
-                answer.contains(r#"{"sessions": 1, "channels": 1,"#),
-                "{answer}"
-            );
+            assert!(answer.contains(r#"{"sessions": 1, "channels": 1,"#), "{answer}");
         });
     }
 
@@ -481,10 +451,7 @@ mod tests {
             let server = start();
             let mut socket = join(&server).await;
             server.shutdown().await;
-            assert!(matches!(
-                end(&mut socket).await,
-                CloseReason::Closed { code: 1001, .. }
-            ));
+            assert!(matches!(end(&mut socket).await, CloseReason::Closed { code: 1001, .. }));
             drop(socket);
             while server.stats().await.is_ok() {}
             server.shutdown().await;

@@ -209,11 +209,7 @@ fn stats_json(stats: &ServerStats) -> String {
 /// Writes an answer and ends the connection.
 async fn send(stream: &mut TcpStream, answer: &Answer) -> io::Result<()> {
     let Answer { status, body } = answer;
-    let kind = if body.starts_with('{') {
-        "application/json"
-    } else {
-        "text/plain; charset=utf-8"
-    };
+    let kind = if body.starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
     let text = format!(
         "HTTP/1.1 {status} {phrase}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
          Connection: close\r\n\r\n{body}",
