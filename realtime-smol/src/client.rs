@@ -89,6 +89,7 @@ impl Client {
             answers: BTreeMap::new(),
             live: BTreeMap::new(),
             connection: Vec::new(),
+            last: None,
         };
         let (driver, commands) = Driver::new(task, |()| (), clock, options.driver());
         (Self { commands, events_queued_max: options.events_queued_max }, driver)
@@ -115,14 +116,14 @@ impl Client {
         id.await?
     }
 
-    /// What happens to the connection from now on.
+    /// What happens to the connection from now on, after one event that tells how it is.
     ///
     /// # Errors
     ///
     /// [`Error::Stopped`] when the client has been shut down.
     pub async fn events(&self) -> Result<ConnectionEvents, Error> {
         let (sender, events) = mailbox(self.events_queued_max);
-        self.commands.call(move |task, _| task.connection.push(sender)).await?;
+        self.commands.call(move |task, _| task.listen(sender)).await?;
         Ok(ConnectionEvents { events })
     }
 
@@ -366,9 +367,16 @@ struct Task {
     answers: BTreeMap<PushId, smol::channel::Sender<Outcome>>,
     live: BTreeMap<ChannelId, Waiters>,
     connection: Vec<Sender<Event>>,
+    /// The last word on whether there is a connection.
+    last: Option<Event>,
 }
 
 impl Task {
+    fn listen(&mut self, listener: Sender<Event>) {
+        self.last.iter().for_each(|event| listener.send(event.clone()));
+        self.connection.push(listener);
+    }
+
     /// A place to wait at until the channel is live; none when it is.
     fn wait_until_live(&mut self, id: ChannelId) -> Result<Option<Waiting>, Error> {
         let live = self.client.channel(id).ok_or(Error::Closed)?.is_live();
@@ -442,7 +450,11 @@ impl Machine for Task {
         if let Event::Channel(id, event) = event {
             self.on_channel_event(id, event);
         } else {
+            self.connection.retain(|listener| listener.is_wanted());
             self.connection.iter().for_each(|listener| listener.send(event.clone()));
+            if matches!(event, Event::Connected { .. } | Event::Disconnected { .. }) {
+                self.last = Some(event);
+            }
         }
         Some(())
     }

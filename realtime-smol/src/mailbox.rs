@@ -56,6 +56,11 @@ fn lock<E>(queue: &Mutex<Queue<E>>) -> MutexGuard<'_, Queue<E>> {
 }
 
 impl<E> Sender<E> {
+    /// Whether somebody still listens.
+    pub(crate) fn is_wanted(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     pub(crate) fn send(&self, event: E) {
         let mut queue = lock(&self.0);
         // Once something was dropped, the rest is dropped too until the listener knows.

@@ -96,6 +96,7 @@ impl Manager {
             answers: BTreeMap::new(),
             waiting: BTreeMap::new(),
             connection: Vec::new(),
+            last: None,
             cleanups: Vec::new(),
         };
         let (driver, commands) = Driver::new(task, |()| (), clock, options.driver());
@@ -225,14 +226,14 @@ impl Manager {
         }
     }
 
-    /// What happens to the connection from now on.
+    /// What happens to the connection from now on, after one event that tells how it is.
     ///
     /// # Errors
     ///
     /// [`Error::Stopped`] when the manager has been shut down.
     pub async fn events(&self) -> Result<ManagerEvents, Error> {
         let (sender, events) = mailbox(self.events_queued_max);
-        self.commands.call(move |task, _| task.connection.push(sender)).await?;
+        self.commands.call(move |task, _| task.listen(sender)).await?;
         Ok(ManagerEvents { events })
     }
 
@@ -385,11 +386,18 @@ struct Task {
     answers: BTreeMap<PushId, smol::channel::Sender<Outcome>>,
     waiting: BTreeMap<LeaseId, Waiters>,
     connection: Vec<Sender<ManagerEvent>>,
+    /// The last word on whether there is a connection.
+    last: Option<ManagerEvent>,
     /// Who waits for the last channel to be gone; dropping them tells.
     cleanups: Vec<smol::channel::Sender<()>>,
 }
 
 impl Task {
+    fn listen(&mut self, listener: Sender<ManagerEvent>) {
+        self.last.iter().for_each(|event| listener.send(event.clone()));
+        self.connection.push(listener);
+    }
+
     /// A place to wait at until the lease's channel is live; none when it is.
     fn wait_until_live(&mut self, id: LeaseId) -> Result<Option<Waiting>, Error> {
         match self.statuses.get(&id) {
@@ -473,7 +481,11 @@ impl Machine for Task {
                 let _ = answers.try_send(outcome);
             }
         } else {
+            self.connection.retain(|listener| listener.is_wanted());
             self.connection.iter().for_each(|listener| listener.send(event.clone()));
+            if matches!(event, ManagerEvent::Connected | ManagerEvent::Disconnected { .. }) {
+                self.last = Some(event);
+            }
         }
         Some(())
     }

@@ -26,7 +26,7 @@ use crate::error::{BindError, PushError};
 use crate::event::BindingId;
 use crate::ids::{ChannelId, PushId};
 use crate::outbox::Message;
-use crate::payload::Payload;
+use crate::payload::{Payload, PayloadError};
 use crate::presence::Presence;
 use crate::supabase::{Binding, Cause};
 use crate::time::Instant;
@@ -192,7 +192,7 @@ impl<'a> Channel<'a> {
     /// ```
     pub fn track(&mut self, payload: Payload, now: Instant) -> Result<(), PushError> {
         if !payload.is_object() {
-            return Err(PushError::Payload(crate::payload::PayloadError::not_an_object()));
+            return Err(PushError::Payload(PayloadError::NotAnObject));
         }
         self.set_track(Some(payload), now)
     }

@@ -81,13 +81,13 @@ kinds! {
     /// The local side asked for it.
     Requested, Never, "Nothing to do: this side asked for it.";
     /// Opening the connection took longer than allowed.
-    ConnectTimeout, Backoff, "Check the URL and the network; the client tries again.";
+    ConnectTimeout, Backoff, "Check the URL and the network.";
     /// The peer did not answer a heartbeat in time.
     HeartbeatTimeout, Backoff, "The connection was dead; the client reconnects.";
     /// A frame could not be written in time.
     WriteTimeout, Backoff, "The connection was stuck; the client reconnects.";
     /// The server could not be reached: name lookup, TCP or TLS failed.
-    Unreachable, Backoff, "Check the host name, the port, TLS and the network; the client tries again.";
+    Unreachable, Backoff, "Check the host name, the port, TLS and the network.";
     /// The connection broke without a close frame.
     ConnectionLost, Backoff, "The network or the server dropped the connection; the client reconnects.";
     /// The server closed normally (1000), as idle timeouts do.
