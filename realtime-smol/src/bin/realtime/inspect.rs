@@ -408,13 +408,13 @@ mod tests {
             (
                 Vsn::V2,
                 "hex:0300000101000174657b",
-                "the user payload from byte 9 on: the payload is not the JSON asked for: EOF while parsing an object at line 1 column 1",
+                "the user payload from byte 9 on: the payload is not JSON: EOF while parsing an object at line 1 column 1",
             ),
             (Vsn::V2, "hex:03000001010001746522ff", "the user payload is not UTF-8 at byte 10"),
             (
                 Vsn::V2,
                 "hex:0300000101010074657b",
-                "the metadata from byte 9 on: the payload is not the JSON asked for: EOF while parsing an object at line 1 column 1",
+                "the metadata from byte 9 on: the payload is not JSON: EOF while parsing an object at line 1 column 1",
             ),
         ] {
             let expected = format!(r#"{{"error":"{expected}"}}"#);
