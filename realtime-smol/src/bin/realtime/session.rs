@@ -96,7 +96,7 @@ pub(crate) fn describe(status: &ChannelStatus) -> (Value, String) {
     let text = if let ChannelStatus::Reconnecting { attempt, cause, .. } = status {
         object["attempt"] = json!(attempt);
         object["cause"] = cause_json(cause);
-        format!("{word:<13} attempt {attempt}: {cause}")
+        format!("{word:<13} attempt {attempt}: {} ({})", cause.kind, cause.text)
     } else if let ChannelStatus::Error { cause } = status {
         object["cause"] = cause_json(cause);
         format!("{word:<13} {cause}")
