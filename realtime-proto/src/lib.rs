@@ -142,6 +142,7 @@ mod outbox;
 mod pacing;
 mod payload;
 mod presence;
+mod push;
 mod rng;
 mod secret;
 #[cfg(feature = "server")]
@@ -151,6 +152,7 @@ mod stats;
 pub mod supabase;
 mod time;
 mod timer;
+mod token;
 mod transmit;
 pub mod wire;
 
@@ -165,6 +167,7 @@ pub use ids::{ChannelId, PushId, SocketId};
 pub use limits::Limits;
 pub use payload::{Payload, PayloadError};
 pub use presence::{Member, Meta, Presence, PresenceDiff};
+pub use push::{Overflow, PushOptions};
 pub use secret::Secret;
 pub use stats::Stats;
 pub use time::Instant;

@@ -48,14 +48,17 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unanswered {
-    /// No answer came in time, or the channel was not joined in time.
-    #[error("no answer came in time; check that the channel is live and the event is known")]
+    /// No answer came in time.
+    #[error("no answer came in time; check that the server knows the event")]
     TimedOut,
+    /// The channel was not joined in time to send it.
+    #[error("the channel was not joined in time to send it; check that it becomes live")]
+    Expired,
     /// The connection or the join ended before the answer.
     #[error("the connection ended before the answer; whether the server acted is not known")]
     Interrupted,
-    /// The channel ended before the message was sent.
-    #[error("the channel ended before the message was sent")]
+    /// It was given up before it was sent.
+    #[error("the message was given up before it was sent, because the channel ended first")]
     Dropped,
 }
 
@@ -72,6 +75,7 @@ pub(crate) fn answer(outcome: Outcome) -> Result<Payload, Error> {
         Outcome::Replied { status, response } => Err(Error::Refused { status, response }),
         Outcome::Sent => Ok(Payload::empty()),
         Outcome::TimedOut => Err(Error::Unanswered(Unanswered::TimedOut)),
+        Outcome::Expired => Err(Error::Unanswered(Unanswered::Expired)),
         Outcome::Interrupted => Err(Error::Unanswered(Unanswered::Interrupted)),
         // The enum grows with the core; what is new was not answered either.
         Outcome::Dropped | _ => Err(Error::Unanswered(Unanswered::Dropped)),

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::push::Target;
 use super::slot::Slot;
 use super::state::{Input, Joined, State, Step, step};
 use crate::config::Flavor;
@@ -87,7 +88,8 @@ impl Slot {
         }
         self.track.on_joined();
         self.flush_track(ctx);
-        let target = super::push::Target { channel: self.id, topic: &self.topic, joined: None };
+        let (channel, overflow) = (self.id, self.config.overflow);
+        let target = Target { channel, topic: &self.topic, joined: Some(join_ref), overflow };
         self.pushes.flush(join_ref, target, ctx);
         self.check_live(ctx);
         if self.distinct_bindings() != sent {
@@ -174,8 +176,10 @@ impl Slot {
         self.state = State::Errored { cause: cause.clone(), retry_at };
         ctx.emit(self.id, ChannelEvent::Errored { cause: cause.clone(), retry_at });
         if needs_token {
-            ctx.joins.paused |= rejected;
-            ctx.events.push_back(Event::TokenNeeded { cause });
+            if rejected {
+                ctx.token.condemn();
+            }
+            ctx.events.push_back(Event::TokenNeeded { cause, deadline: None });
         }
     }
 

@@ -13,6 +13,7 @@ use crate::event::BindingId;
 use crate::ids::{ChannelId, PushId, Ref};
 use crate::outbox::Message;
 use crate::presence::Presence;
+use crate::push::PushOptions;
 use crate::supabase::Binding;
 use crate::time::Instant;
 
@@ -141,14 +142,19 @@ impl Slot {
     pub(crate) fn push(
         &mut self,
         message: Message,
-        reply: bool,
+        options: PushOptions,
         ctx: &mut Context,
     ) -> Result<PushId, PushError> {
         if matches!(self.state, State::Leaving { .. }) {
             return Err(PushError::Closing);
         }
-        let target = Target { channel: self.id, topic: &self.topic, joined: self.joined() };
-        self.pushes.push(message, reply, target, ctx)
+        let target = Target {
+            channel: self.id,
+            topic: &self.topic,
+            joined: self.joined(),
+            overflow: self.config.overflow,
+        };
+        self.pushes.push(message, options, target, ctx)
     }
 
     /// Tells the server what is tracked, if the channel is joined.

@@ -80,6 +80,8 @@ macro_rules! kinds {
 kinds! {
     /// The local side asked for it.
     Requested, Never, "Nothing to do: this side asked for it.";
+    /// No channel needed the connection.
+    Empty, Never, "Nothing to do: the next channel opens the connection again.";
     /// Opening the connection took longer than allowed.
     ConnectTimeout, Backoff, "Check the URL and the network.";
     /// The peer did not answer a heartbeat in time.
@@ -118,6 +120,8 @@ kinds! {
 
     /// The join had no topic after `realtime:`.
     TopicMissing, Never, "Give the channel a name.";
+    /// The token expires soon.
+    TokenExpiring, NewToken, "Set a fresh access token before the deadline.";
     /// The token has expired.
     TokenExpired, NewToken, "Set a fresh access token.";
     /// The token is malformed, badly signed, or lacks claims.
