@@ -158,7 +158,7 @@ pub mod wire;
 
 pub use backoff::{Backoff, Schedule};
 pub use bytes::Bytes;
-pub use channel::{Channel, ChannelState};
+pub use channel::{Awaits, Channel, ChannelInfo, ChannelState};
 pub use client::Client;
 pub use config::{ChannelConfig, Config, ConfigBuilder, ConfigError};
 pub use error::{BindError, OpenError, PushError};

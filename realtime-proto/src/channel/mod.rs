@@ -5,6 +5,7 @@
 //!
 //! [`open_channel`]: crate::Client::open_channel
 
+mod info;
 mod join;
 mod push;
 mod slot;
@@ -12,6 +13,7 @@ mod state;
 mod table;
 mod track;
 
+pub use info::{Awaits, ChannelInfo};
 pub(crate) use join::Fate;
 pub(crate) use slot::Slot;
 pub use state::ChannelState;

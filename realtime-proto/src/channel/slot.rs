@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::push::{Pushes, Target};
 use super::state::State;
@@ -32,6 +33,14 @@ pub(crate) struct Slot {
     pub(crate) track: Track,
     /// Failed attempts in a row.
     pub(crate) attempts: u32,
+    /// Since when it is in its state.
+    pub(crate) since: Instant,
+    /// Since when it is not live.
+    down_since: Instant,
+    /// How long it took to become live the last time.
+    pub(crate) time_to_live: Option<Duration>,
+    /// Joins that were sent.
+    pub(crate) joins: u64,
     /// When the current join was accepted.
     pub(crate) joined_at: Option<Instant>,
     /// Whether `Live` was told and still holds.
@@ -43,7 +52,12 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(id: ChannelId, topic: Arc<str>, mut config: ChannelConfig) -> Self {
+    pub(crate) fn new(
+        id: ChannelId,
+        topic: Arc<str>,
+        mut config: ChannelConfig,
+        now: Instant,
+    ) -> Self {
         let bindings = match &mut config.flavor {
             Flavor::Supabase(join) => core::mem::take(&mut join.postgres_changes),
             Flavor::Phoenix { .. } => Vec::new(),
@@ -58,11 +72,35 @@ impl Slot {
             presence: Presence::default(),
             track: Track::default(),
             attempts: 0,
+            since: now,
+            down_since: now,
+            time_to_live: None,
+            joins: 0,
             joined_at: None,
             live: false,
             gave_up: false,
             token_version: 0,
         }
+    }
+
+    /// Goes to another state.
+    pub(crate) fn enter(&mut self, state: State, now: Instant) {
+        self.state = state;
+        self.since = now;
+    }
+
+    /// Goes up or down, and tells whether that is news.
+    pub(crate) fn set_live(&mut self, live: bool, now: Instant) -> bool {
+        if self.live == live {
+            return false;
+        }
+        self.live = live;
+        if live {
+            self.time_to_live = Some(now.saturating_duration_since(self.down_since));
+        } else {
+            self.down_since = now;
+        }
+        true
     }
 
     /// The current join, once it is accepted.

@@ -8,7 +8,7 @@ mod token;
 
 use alloc::sync::Arc;
 
-use crate::channel::{Channel, Fate, Input, Slot, Table};
+use crate::channel::{Channel, ChannelInfo, Fate, Input, Slot, Table};
 use crate::config::{ChannelConfig, Config, Flavor};
 use crate::context::Context;
 use crate::error::OpenError;
@@ -131,8 +131,8 @@ impl Client {
         if self.channels.len() >= limits.channels_max {
             return Err(OpenError::TooMany { max: limits.channels_max });
         }
-        let topic: Arc<str> = topic.into();
-        let id = self.channels.insert(&topic, |id| Slot::new(id, Arc::clone(&topic), config));
+        let (topic, at): (Arc<str>, Instant) = (topic.into(), self.ctx.now);
+        let id = self.channels.insert(&topic, |id| Slot::new(id, Arc::clone(&topic), config, at));
         self.ctx.timers.cancel(Timer::Empty);
         if self.ctx.socket.connection().is_some() {
             self.on_channel_input(id, Input::SocketOpened, now);
@@ -167,6 +167,12 @@ impl Client {
     #[must_use]
     pub fn channel_by_topic(&self, topic: &str) -> Option<ChannelId> {
         self.channels.by_topic(topic)
+    }
+
+    /// A channel at a glance: its state, what it waits for and since when; `None` once it is gone.
+    #[must_use]
+    pub fn channel_info(&self, id: ChannelId) -> Option<ChannelInfo> {
+        Some(self.channels.get(id)?.info(&self.ctx))
     }
 
     /// The channels that are there, in the order of their handles.
