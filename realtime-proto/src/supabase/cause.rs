@@ -225,6 +225,8 @@ const TEXTS: &[(&str, CauseKind)] = {
         ("Fields `role` and `exp` are required in JWT", TokenInvalid),
         ("The token provided is not a valid JWT", TokenInvalid),
         ("Failed to validate JWT signature", TokenInvalid),
+        // What a server says instead when a joined channel is given such a token.
+        (":signature_error", TokenInvalid),
         ("Failed to generate JWT signer", TokenInvalid),
         ("You do not have permissions to read", Unauthorized),
         ("You no longer have permission to read", PermissionLost),
