@@ -316,6 +316,10 @@ impl Cause {
             CloseReason::Refused { status, body, retry_after } => {
                 let said = refusal_text(body);
                 let kind = match (kind_of(&said), status) {
+                    // The same words as about an access token, but an upgrade has only the key.
+                    (Some(CauseKind::TokenExpired | CauseKind::TokenInvalid), _) => {
+                        CauseKind::ApiKeyRejected
+                    }
                     (Some(kind), _) => kind,
                     (None, 401) => CauseKind::ApiKeyRejected,
                     (None, 403) => CauseKind::Forbidden,
