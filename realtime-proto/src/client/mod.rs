@@ -54,6 +54,8 @@ pub struct Client {
     next_socket: u64,
     /// The buffer frames are written into before they are sized.
     scratch: alloc::vec::Vec<u8>,
+    /// The buffer a payload is written into before it is put in a frame.
+    payload: alloc::vec::Vec<u8>,
 }
 
 impl Client {
@@ -68,6 +70,7 @@ impl Client {
             attempts: 0,
             next_socket: 1,
             scratch: alloc::vec::Vec::new(),
+            payload: alloc::vec::Vec::new(),
         }
     }
 

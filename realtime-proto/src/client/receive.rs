@@ -294,7 +294,8 @@ fn generation(slot: &Slot, envelope: &Envelope<'_>, vsn: Vsn) -> Generation {
 fn read_reply(envelope: &Envelope<'_>, frame: &Bytes) -> Option<Reply> {
     #[derive(Deserialize)]
     struct TextReply<'a> {
-        status: alloc::string::String,
+        #[serde(borrow)]
+        status: alloc::borrow::Cow<'a, str>,
         #[serde(borrow, default)]
         response: Option<&'a RawValue>,
     }

@@ -1,8 +1,5 @@
 //! Writing frames, at the moment the driver takes them.
 
-use alloc::string::ToString;
-use alloc::vec::Vec;
-
 use bytes::Bytes;
 
 use super::Client;
@@ -67,15 +64,20 @@ impl Client {
         let slot = self.channels.get(id)?;
         let join_ref = slot.joined()?;
         let topic = alloc::sync::Arc::clone(&slot.topic);
-        let mut payload = Vec::from(&b"{\"access_token\":"[..]);
+        let mut payload = core::mem::take(&mut self.payload);
+        payload.clear();
+        payload.extend_from_slice(b"{\"access_token\":");
         match &self.ctx.token.current {
             Some(token) => wire::write_json_string(token.expose(), &mut payload),
             None => payload.extend_from_slice(b"null"),
         }
         payload.push(b'}');
         let msg_ref = self.ctx.socket.connection_mut()?.make_ref();
+        let (join_ref, msg_ref) = (Some(join_ref), Some(msg_ref));
         let body = json(&payload);
-        self.frame(socket, Some(join_ref), Some(msg_ref), &topic, "access_token", body)
+        let transmit = self.frame(socket, join_ref, msg_ref, &topic, "access_token", body);
+        self.payload = payload;
+        transmit
     }
 
     fn message(
@@ -96,9 +98,13 @@ impl Client {
                 self.frame(socket, join_ref, msg_ref, topic, event, body)
             }
             Message::Broadcast { event, payload } => {
-                let mut text = Vec::with_capacity(payload.as_bytes().len() + event.len() + 48);
+                let mut text = core::mem::take(&mut self.payload);
+                text.clear();
                 write_broadcast(event, payload.as_json().unwrap_or("{}"), &mut text);
-                self.frame(socket, join_ref, msg_ref, topic, "broadcast", json(&text))
+                let body = json(&text);
+                let transmit = self.frame(socket, join_ref, msg_ref, topic, "broadcast", body);
+                self.payload = text;
+                transmit
             }
             Message::BinaryBroadcast { event, payload } => {
                 let body = Body::UserBroadcast {
@@ -122,9 +128,10 @@ impl Client {
         event: &str,
         body: Body<'_>,
     ) -> Option<Transmit> {
+        let (join_ref, msg_ref) = (join_ref.map(Ref::digits), msg_ref.map(Ref::digits));
         let envelope = Envelope {
-            join_ref: join_ref.map(|join_ref| join_ref.to_string().into()),
-            msg_ref: msg_ref.map(|msg_ref| msg_ref.to_string().into()),
+            join_ref: join_ref.as_ref().map(|digits| digits.as_str().into()),
+            msg_ref: msg_ref.as_ref().map(|digits| digits.as_str().into()),
             topic: topic.into(),
             event: event.into(),
             body,
