@@ -64,7 +64,7 @@ impl Client {
         let slot = self.channels.get(id)?;
         let join_ref = slot.joined()?;
         let topic = alloc::sync::Arc::clone(&slot.topic);
-        let mut payload = core::mem::take(&mut self.payload);
+        let mut payload = core::mem::take(&mut self.payload.0);
         payload.clear();
         payload.extend_from_slice(b"{\"access_token\":");
         match &self.ctx.token.current {
@@ -76,7 +76,7 @@ impl Client {
         let (join_ref, msg_ref) = (Some(join_ref), Some(msg_ref));
         let body = json(&payload);
         let transmit = self.frame(socket, join_ref, msg_ref, &topic, "access_token", body);
-        self.payload = payload;
+        self.payload.0 = payload;
         transmit
     }
 
@@ -98,12 +98,12 @@ impl Client {
                 self.frame(socket, join_ref, msg_ref, topic, event, body)
             }
             Message::Broadcast { event, payload } => {
-                let mut text = core::mem::take(&mut self.payload);
+                let mut text = core::mem::take(&mut self.payload.0);
                 text.clear();
                 write_broadcast(event, payload.as_json().unwrap_or("{}"), &mut text);
                 let body = json(&text);
                 let transmit = self.frame(socket, join_ref, msg_ref, topic, "broadcast", body);
-                self.payload = text;
+                self.payload.0 = text;
                 transmit
             }
             Message::BinaryBroadcast { event, payload } => {
@@ -137,9 +137,9 @@ impl Client {
             body,
         };
         let vsn = self.ctx.config.vsn;
-        let kind = wire::encode(vsn, Sender::Client, &envelope, &mut self.scratch)
+        let kind = wire::encode(vsn, Sender::Client, &envelope, &mut self.scratch.0)
             .expect("what cannot be written is refused when it is pushed");
-        let bytes = Bytes::copy_from_slice(&self.scratch);
+        let bytes = Bytes::copy_from_slice(&self.scratch.0);
         self.ctx.stats.frames_sent += 1;
         let frame = match kind {
             FrameKind::Text => Frame::Text(bytes),
@@ -151,4 +151,31 @@ impl Client {
 
 fn json(payload: &[u8]) -> Body<'_> {
     Body::Json(core::str::from_utf8(payload).expect("JSON that this crate wrote is UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+
+    use super::*;
+    use crate::config::{ChannelConfig, Config};
+    use crate::time::Instant;
+
+    #[test]
+    fn debug_output_does_not_show_the_frame_that_carried_the_token() {
+        let token = "very-secret";
+        let config = Config::builder("ws://h/s").access_token(token).build().unwrap();
+        let now = Instant::EPOCH;
+        let mut client = Client::new(config, 1, now);
+        let channel = ChannelConfig::supabase(JoinConfig::default());
+        client.open_channel("realtime:a", channel, now).unwrap();
+        client.connect(now);
+        let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
+        client.handle_open(socket, now);
+        assert!(matches!(client.poll_transmit(), Some(Transmit::Frame { .. })));
+        let shown = format!("{client:?}");
+        let bytes = format!("{:?}", token.as_bytes());
+        assert!(!shown.contains(token));
+        assert!(!shown.contains(bytes.trim_matches(['[', ']'])), "{shown}");
+    }
 }
