@@ -79,7 +79,8 @@ impl Warm {
         let mut warm = Self { client, vsn, socket, channel };
         let (_, join_ref) = warm.transmit();
         let binding = r#"{"id":7,"event":"*","schema":"public","table":"todos"}"#;
-        let accepted = format!(r#"{{"status":"ok","response":{{"postgres_changes":[{binding}]}}}}"#);
+        let accepted =
+            format!(r#"{{"status":"ok","response":{{"postgres_changes":[{binding}]}}}}"#);
         warm.client.handle_frame(
             socket,
             warm.message(TOPIC, "phx_reply", Some(&join_ref), &accepted),
@@ -231,7 +232,11 @@ fn a_delivered_message_costs_its_event_name_at_most() {
             ("broadcast", r#"{"type":"broadcast","event":"cursor","payload":1}"#, 1),
             ("broadcast", r#"{"type":"broadcast","event":"cursor","payload":{"x":1}}"#, 1 + NESTED),
             ("custom", r#"{"x":1}"#, 1),
-            ("postgres_changes", r#"{"ids":[7],"data":{"type":"INSERT","record":{"id":1}}}"#, 2 * NESTED),
+            (
+                "postgres_changes",
+                r#"{"ids":[7],"data":{"type":"INSERT","record":{"id":1}}}"#,
+                2 * NESTED,
+            ),
         ] {
             let frame = warm.message(TOPIC, event, None, payload);
             let count = warmed(|| {
@@ -249,10 +254,7 @@ fn a_delivered_message_costs_its_event_name_at_most() {
     let Frame::Text(bytes) = shared(String::from_utf8(bytes).unwrap()) else { unreachable!() };
     let count = warmed(|| {
         let count = warm.receive(Frame::Binary(bytes.clone()), NOW);
-        assert!(matches!(
-            warm.drain()[..],
-            [Event::Channel(_, ChannelEvent::Broadcast(_))]
-        ));
+        assert!(matches!(warm.drain()[..], [Event::Channel(_, ChannelEvent::Broadcast(_))]));
         count
     });
     assert!(count <= 1, "{count}");

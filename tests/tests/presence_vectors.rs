@@ -78,7 +78,9 @@ impl Talk {
     fn members(&mut self) -> Value {
         let channel = self.client.channel(self.channel).unwrap();
         let members = channel.presence().members();
-        members.map(|(key, metas)| (key.to_owned(), metas.iter().map(shown).collect::<Vec<_>>())).collect()
+        members
+            .map(|(key, metas)| (key.to_owned(), metas.iter().map(shown).collect::<Vec<_>>()))
+            .collect()
     }
 }
 
@@ -145,9 +147,11 @@ fn every_case_is_told_as_who_came_who_changed_and_who_went() {
         assert_eq!(keys(&diff.updated), *updated, "{name}");
         assert_eq!(keys(&diff.left), *left, "{name}");
         // Who is here comes with all metas there are now, who went with those there were.
-        for (members, metas) in
-            [(&diff.joined, &case["result"]), (&diff.updated, &case["result"]), (&diff.left, &case["state"])]
-        {
+        for (members, metas) in [
+            (&diff.joined, &case["result"]),
+            (&diff.updated, &case["result"]),
+            (&diff.left, &case["state"]),
+        ] {
             for member in members {
                 let shown: Vec<Value> = member.metas.iter().map(shown).collect();
                 assert_eq!(Value::from(shown), metas[&member.key]["metas"], "{name}");

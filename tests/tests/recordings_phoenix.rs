@@ -155,9 +155,8 @@ fn both_versions_of_the_protocol_show_the_same_members() {
                 meta
             };
             let members = members.unwrap_or_default().into_iter();
-            let members = members.map(|(key, metas)| {
-                (key, metas.into_iter().map(without_refs).collect::<Vec<_>>())
-            });
+            let members = members
+                .map(|(key, metas)| (key, metas.into_iter().map(without_refs).collect::<Vec<_>>()));
             members.collect::<Vec<_>>()
         });
         assert_eq!(v1, v2, "{name}");
@@ -216,10 +215,9 @@ fn a_refused_join_tells_the_servers_reason() {
 
 #[test]
 fn a_crash_leaves_the_channel_errored_and_a_stop_closes_it() {
-    for (name, reason) in [
-        ("phoenix-1.7-v2-crash", "{}"),
-        ("phoenix-v2-crash", r#"{"reason":"channel_crash"}"#),
-    ] {
+    for (name, reason) in
+        [("phoenix-1.7-v2-crash", "{}"), ("phoenix-v2-crash", r#"{"reason":"channel_crash"}"#)]
+    {
         let replay = Replay::one(name, "c1");
         for topic in ["room:c-crash", "room:c-kill_channel", "room:c-stop_other"] {
             let causes = replay.errors(topic);

@@ -311,12 +311,11 @@ fn a_row_change_is_delivered_to_exactly_the_bindings_it_matches() {
 #[test]
 fn numbers_that_no_double_holds_arrive_digit_for_digit() {
     let replay = Replay::one("supabase-v2-postgres-changes", "alice");
-    let mut changes = replay.events_of(replay.channel("realtime:pg2")).filter_map(|(line, event)| {
-        match event {
+    let mut changes =
+        replay.events_of(replay.channel("realtime:pg2")).filter_map(|(line, event)| match event {
             ChannelEvent::Change { change, .. } if line == 30 => Some(change),
             _ => None,
-        }
-    });
+        });
     let record = changes.next().and_then(|change| change.record()).expect("a row");
     let text = record.as_json().expect("JSON");
     // As inserted by the statement on line 29.
@@ -372,8 +371,11 @@ fn broadcasts_arrive_in_order_as_text_as_bytes_and_from_the_database() {
 fn replayed_broadcasts_say_that_they_are_and_carry_their_id() {
     let replay = Replay::one("supabase-v2-database-broadcast", "replay");
     let seen = seen(&replay, &replay.joins[0], 42);
-    let replayed: Vec<(&Value, &Value)> =
-        seen.iter().filter(|seen| seen[0] == "broadcast").map(|seen| (&seen[1], &seen[3])).collect();
+    let replayed: Vec<(&Value, &Value)> = seen
+        .iter()
+        .filter(|seen| seen[0] == "broadcast")
+        .map(|seen| (&seen[1], &seen[3]))
+        .collect();
     assert_eq!(
         replayed,
         [

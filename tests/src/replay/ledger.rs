@@ -179,8 +179,7 @@ fn bytes_shown(bytes: &[u8]) -> Value {
 #[must_use]
 pub fn shown(payload: &Payload) -> Value {
     match payload.as_json() {
-        Some(text) => serde_json::from_str(text)
-            .unwrap_or_else(|_| json!({ "no json": text })),
+        Some(text) => serde_json::from_str(text).unwrap_or_else(|_| json!({ "no json": text })),
         None => bytes_shown(payload.as_bytes()),
     }
 }
