@@ -4,10 +4,12 @@
 //! queue grows by is paid once. Frames are shared already, as a WebSocket library's read buffer
 //! is, so that slicing them is a reference count; a `Vec` turned into [`Bytes`] would allocate
 //! the count with its first slice.
+#![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
+use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
 use core::time::Duration;
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::System;
 
 use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig};
 use realtime_proto::wire::{Body, Sender, Vsn, decode};
@@ -96,7 +98,7 @@ impl Warm {
 
     /// A text frame of the server, shared already.
     fn message(&self, topic: &str, event: &str, msg_ref: Option<&str>, payload: &str) -> Frame {
-        let msg_ref = msg_ref.map_or("null".to_owned(), |text| format!("\"{text}\""));
+        let msg_ref = msg_ref.map_or_else(|| "null".to_owned(), |text| format!("\"{text}\""));
         shared(match self.vsn {
             Vsn::V1 => format!(
                 r#"{{"ref":{msg_ref},"event":"{event}","topic":"{topic}","payload":{payload}}}"#
