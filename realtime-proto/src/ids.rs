@@ -74,6 +74,32 @@ impl Ref {
         let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
         if canonical { text.parse().ok().map(Self) } else { None }
     }
+
+    /// The decimal digits, without the heap.
+    pub(crate) const fn digits(self) -> Digits {
+        let mut digits = Digits { bytes: [b'0'; 20], at: 20 };
+        let mut left = self.0;
+        loop {
+            digits.at -= 1;
+            digits.bytes[digits.at] = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                return digits;
+            }
+        }
+    }
+}
+
+/// A ref in decimal: the largest has 20 digits.
+pub(crate) struct Digits {
+    bytes: [u8; 20],
+    at: usize,
+}
+
+impl Digits {
+    pub(crate) fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[self.at..]).expect("digits are ASCII")
+    }
 }
 
 impl fmt::Display for Ref {
@@ -90,7 +116,16 @@ impl fmt::Debug for Ref {
 
 #[cfg(test)]
 mod tests {
+    use std::string::ToString;
+
     use super::*;
+
+    #[test]
+    fn a_ref_is_written_as_it_is_shown() {
+        for number in [0, 1, 9, 10, 1_234_567_890, u64::MAX] {
+            assert_eq!(Ref(number).digits().as_str(), number.to_string());
+        }
+    }
 
     #[test]
     fn only_canonical_decimals_are_refs() {

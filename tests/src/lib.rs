@@ -6,6 +6,7 @@
 pub mod encoding;
 pub mod golden;
 pub mod recording;
+pub mod replay;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@ mod send;
 mod token;
 
 use alloc::sync::Arc;
+use core::fmt;
 
 use crate::channel::{Channel, ChannelInfo, Fate, Input, Slot, Table};
 use crate::config::{ChannelConfig, Config, Flavor};
@@ -53,7 +54,19 @@ pub struct Client {
     attempts: u32,
     next_socket: u64,
     /// The buffer frames are written into before they are sized.
-    scratch: alloc::vec::Vec<u8>,
+    scratch: Scratch,
+    /// The buffer a payload is written into before it is put in a frame.
+    payload: Scratch,
+}
+
+/// A buffer that is reused. Frames can carry tokens, so `Debug` tells its size only (G14).
+#[derive(Default)]
+struct Scratch(alloc::vec::Vec<u8>);
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} bytes>", self.0.capacity())
+    }
 }
 
 impl Client {
@@ -67,7 +80,8 @@ impl Client {
             wanted: false,
             attempts: 0,
             next_socket: 1,
-            scratch: alloc::vec::Vec::new(),
+            scratch: Scratch::default(),
+            payload: Scratch::default(),
         }
     }
 

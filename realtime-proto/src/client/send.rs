@@ -1,8 +1,5 @@
 //! Writing frames, at the moment the driver takes them.
 
-use alloc::string::ToString;
-use alloc::vec::Vec;
-
 use bytes::Bytes;
 
 use super::Client;
@@ -68,15 +65,20 @@ impl Client {
         let slot = self.channels.get(id)?;
         let join_ref = slot.joined()?;
         let topic = alloc::sync::Arc::clone(&slot.topic);
-        let mut payload = Vec::from(&b"{\"access_token\":"[..]);
+        let mut payload = core::mem::take(&mut self.payload.0);
+        payload.clear();
+        payload.extend_from_slice(b"{\"access_token\":");
         match self.ctx.token.current() {
             Some(token) => wire::write_json_string(token.expose(), &mut payload),
             None => payload.extend_from_slice(b"null"),
         }
         payload.push(b'}');
         let msg_ref = self.ctx.socket.connection_mut()?.make_ref();
+        let (join_ref, msg_ref) = (Some(join_ref), Some(msg_ref));
         let body = json(&payload);
-        self.frame(socket, Some(join_ref), Some(msg_ref), &topic, "access_token", body)
+        let transmit = self.frame(socket, join_ref, msg_ref, &topic, "access_token", body);
+        self.payload.0 = payload;
+        transmit
     }
 
     fn message(
@@ -97,9 +99,13 @@ impl Client {
                 self.frame(socket, join_ref, msg_ref, topic, event, body)
             }
             Message::Broadcast { event, payload } => {
-                let mut text = Vec::with_capacity(payload.as_bytes().len() + event.len() + 48);
+                let mut text = core::mem::take(&mut self.payload.0);
+                text.clear();
                 write_broadcast(event, payload.as_json().unwrap_or("{}"), &mut text);
-                self.frame(socket, join_ref, msg_ref, topic, "broadcast", json(&text))
+                let body = json(&text);
+                let transmit = self.frame(socket, join_ref, msg_ref, topic, "broadcast", body);
+                self.payload.0 = text;
+                transmit
             }
             Message::BinaryBroadcast { event, payload } => {
                 let body = Body::UserBroadcast {
@@ -123,17 +129,18 @@ impl Client {
         event: &str,
         body: Body<'_>,
     ) -> Option<Transmit> {
+        let (join_ref, msg_ref) = (join_ref.map(Ref::digits), msg_ref.map(Ref::digits));
         let envelope = Envelope {
-            join_ref: join_ref.map(|join_ref| join_ref.to_string().into()),
-            msg_ref: msg_ref.map(|msg_ref| msg_ref.to_string().into()),
+            join_ref: join_ref.as_ref().map(|digits| digits.as_str().into()),
+            msg_ref: msg_ref.as_ref().map(|digits| digits.as_str().into()),
             topic: topic.into(),
             event: event.into(),
             body,
         };
         let vsn = self.ctx.config.vsn;
-        let kind = wire::encode(vsn, Sender::Client, &envelope, &mut self.scratch)
+        let kind = wire::encode(vsn, Sender::Client, &envelope, &mut self.scratch.0)
             .expect("what cannot be written is refused when it is pushed");
-        let bytes = Bytes::copy_from_slice(&self.scratch);
+        let bytes = Bytes::copy_from_slice(&self.scratch.0);
         self.ctx.stats.frames_sent += 1;
         let frame = match kind {
             FrameKind::Text => Frame::Text(bytes),
@@ -145,4 +152,31 @@ impl Client {
 
 fn json(payload: &[u8]) -> Body<'_> {
     Body::Json(core::str::from_utf8(payload).expect("JSON that this crate wrote is UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+
+    use super::*;
+    use crate::config::{ChannelConfig, Config};
+    use crate::time::Instant;
+
+    #[test]
+    fn debug_output_does_not_show_the_frame_that_carried_the_token() {
+        let token = "very-secret";
+        let config = Config::builder("ws://h/s").access_token(token).build().unwrap();
+        let now = Instant::EPOCH;
+        let mut client = Client::new(config, 1, now);
+        let channel = ChannelConfig::supabase(JoinConfig::default());
+        client.open_channel("realtime:a", channel, now).unwrap();
+        client.connect(now);
+        let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
+        client.handle_open(socket, now);
+        assert!(matches!(client.poll_transmit(), Some(Transmit::Frame { .. })));
+        let shown = format!("{client:?}");
+        let bytes = format!("{:?}", token.as_bytes());
+        assert!(!shown.contains(token));
+        assert!(!shown.contains(bytes.trim_matches(['[', ']'])), "{shown}");
+    }
 }

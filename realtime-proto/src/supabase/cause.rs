@@ -229,6 +229,8 @@ const TEXTS: &[(&str, CauseKind)] = {
         ("Fields `role` and `exp` are required in JWT", TokenInvalid),
         ("The token provided is not a valid JWT", TokenInvalid),
         ("Failed to validate JWT signature", TokenInvalid),
+        // What a server says instead when a joined channel is given such a token.
+        (":signature_error", TokenInvalid),
         ("Failed to generate JWT signer", TokenInvalid),
         ("You do not have permissions to read", Unauthorized),
         ("You no longer have permission to read", PermissionLost),
@@ -318,6 +320,10 @@ impl Cause {
             CloseReason::Refused { status, body, retry_after } => {
                 let said = refusal_text(body);
                 let kind = match (kind_of(&said), status) {
+                    // The same words as about an access token, but an upgrade has only the key.
+                    (Some(CauseKind::TokenExpired | CauseKind::TokenInvalid), _) => {
+                        CauseKind::ApiKeyRejected
+                    }
                     (Some(kind), _) => kind,
                     (None, 401) => CauseKind::ApiKeyRejected,
                     (None, 403) => CauseKind::Forbidden,
