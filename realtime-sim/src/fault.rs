@@ -110,6 +110,12 @@ impl World {
         }
     }
 
+    /// Whether a node sleeps.
+    #[must_use]
+    pub fn is_asleep(&self, node: NodeId) -> bool {
+        self.nodes[node.0].asleep
+    }
+
     fn links_of(&self, node: NodeId) -> impl Iterator<Item = u64> {
         let links = self.links.iter().filter(move |(_, link)| link.node == node);
         links.map(|(id, _)| *id)

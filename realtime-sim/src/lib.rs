@@ -64,4 +64,5 @@ mod world;
 pub use link::Network;
 pub use node::NodeId;
 pub use seed::{Seed, SeedError};
+pub use trace::{describe, describe_for_manager};
 pub use world::World;

@@ -109,10 +109,12 @@ pub fn run(seed: u64, trace: Option<fn(&str)>) -> Report {
     let within = live_within();
     let all_live = |world: &mut World| {
         apps.iter().all(|app| {
+            let asleep = world.is_asleep(app.node);
             let live = |id: &ChannelId| {
                 world.client(app.node, |client, _| client.channel(*id).is_some_and(|c| c.is_live()))
             };
-            app.channels.iter().all(live)
+            // Who sleeps only thinks that it is live.
+            !asleep && app.channels.iter().all(live)
         })
     };
     let time_to_live = world.run_while_not(within, all_live);

@@ -65,8 +65,26 @@ pub(crate) fn describe_frame(frame: &Frame, from: Sender) -> String {
     format!("{join_ref:>3} {msg_ref:>3} {} {}", envelope.topic, envelope.event)
 }
 
-/// An event of a client in one line, without its payload.
-pub(crate) fn describe(event: &Event) -> String {
+/// An event of a client in one line, without its payload; short enough to compare whole logs.
+///
+/// # Examples
+///
+/// ```
+/// use core::time::Duration;
+/// use realtime_proto::Config;
+/// use realtime_sim::{World, describe};
+///
+/// let mut world = World::seed(1);
+/// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+/// world.client(ana, |client, now| client.connect(now));
+/// world.run_for(Duration::from_secs(1));
+/// world.client(ana, |client, now| client.disconnect(now));
+/// let told: Vec<String> = world.log(ana).iter().map(|(_, event)| describe(event)).collect();
+/// assert_eq!(told, ["connected socket1", "disconnected socket1: requested"]);
+/// # Ok::<(), realtime_proto::ConfigError>(())
+/// ```
+#[must_use]
+pub fn describe(event: &Event) -> String {
     match event {
         Event::Connected { socket } => format!("connected {socket}"),
         Event::Disconnected { socket, cause, retry_at } => {
@@ -113,8 +131,9 @@ fn describe_channel(event: &ChannelEvent) -> String {
     }
 }
 
-/// An event of a manager in one line, without its payload.
-pub(crate) fn describe_for_manager(event: &ManagerEvent) -> String {
+/// An event of a manager in one line, without its payload, as [`describe`] does.
+#[must_use]
+pub fn describe_for_manager(event: &ManagerEvent) -> String {
     match event {
         ManagerEvent::Connected => "connected".into(),
         ManagerEvent::Disconnected { cause, retry_at } => {
