@@ -5,6 +5,7 @@
 
 pub mod encoding;
 pub mod golden;
+pub mod peer;
 pub mod recording;
 
 use std::fs;
@@ -13,9 +14,7 @@ use std::path::{Path, PathBuf};
 /// Where `tests/fixtures/{name}` lies.
 #[must_use]
 pub fn fixture_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
 /// The text of `tests/fixtures/{name}`.
