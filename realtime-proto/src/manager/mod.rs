@@ -359,7 +359,6 @@ impl Manager {
         } else if held {
             let user = shared.user.clone();
             self.open(key, user.as_ref(), now)?;
-            self.set_status(key, ChannelStatus::Connecting);
         }
         self.pump(now);
         Ok(())
@@ -518,6 +517,8 @@ impl Manager {
         if let Some(user) = user {
             self.track(key, user.to_payload().map_err(PushError::from)?, now)?;
         }
+        // It may follow one that is being left, or that the server closed.
+        self.set_status(key, ChannelStatus::Connecting);
         Ok(())
     }
 
