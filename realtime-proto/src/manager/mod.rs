@@ -257,14 +257,19 @@ impl Manager {
     ) -> Result<LeaseId, ManagerError> {
         let key = EntityKey { kind: Kind::Presence, entity: entity.clone() };
         let tracked = user.to_payload().map_err(PushError::from)?;
-        if let Some(present) = self.shared.get(&key).and_then(|shared| shared.user.as_ref()) {
-            if present.user_id != user.user_id {
+        let shared = self.shared.get(&key);
+        let present = shared.and_then(|shared| Some((shared, shared.user.as_ref()?)));
+        if let Some((shared, present)) = present.filter(|(_, it)| it.user_id != user.user_id) {
+            if !shared.holders.is_empty() {
                 return Err(ManagerError::OtherUser {
                     entity: entity.clone(),
                     present: present.user_id.clone(),
                     asked: user.user_id,
                 });
             }
+            // Only the linger keeps the one who was here.
+            self.advance(now);
+            self.leave(&key, now);
         }
         self.open(&key, Some(&user), now)?;
         self.shared_mut(&key).user = Some(user);
