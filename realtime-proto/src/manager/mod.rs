@@ -203,6 +203,9 @@ pub struct Manager {
 }
 
 impl Manager {
+    /// How soon at the earliest a channel that could not be left is looked at again.
+    const LINGER_STEP_MIN: Duration = Duration::from_millis(100);
+
     /// Makes a manager that is offline and has no channel. `seed` decides the jitter of its
     /// retries and nothing else.
     #[must_use]
@@ -458,7 +461,13 @@ impl Manager {
         let unheld = self.shared.iter().filter(|(_, shared)| due(shared));
         let keys: Vec<EntityKey> = unheld.map(|(key, _)| key.clone()).collect();
         for key in keys {
-            self.leave(&key, now);
+            // A broadcast that waits for the join keeps the channel until it has its outcome.
+            if self.is_idle(&key) {
+                self.leave(&key, now);
+            } else {
+                let again = self.linger.max(Self::LINGER_STEP_MIN);
+                self.shared_mut(&key).linger_until = Some(self.now + again);
+            }
         }
         self.pump(now);
     }
@@ -610,6 +619,12 @@ impl Manager {
         if !shared.holders.is_empty() {
             self.prune_bindings(key);
         }
+    }
+
+    /// Whether no push of a key's channel waits for anything.
+    fn is_idle(&self, key: &EntityKey) -> bool {
+        let channel = self.shared.get(key).and_then(|shared| shared.channel);
+        channel.and_then(|id| self.client.slot(id)).is_none_or(|slot| slot.pushes.is_idle())
     }
 
     fn linger_if_unheld(&mut self, key: &EntityKey, now: Instant) {
