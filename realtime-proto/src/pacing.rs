@@ -54,7 +54,9 @@ impl JoinQueue {
 
     /// Gives up a channel's place, because it has something else to do than to join.
     pub(crate) fn remove(&mut self, channel: ChannelId) {
-        self.members.remove(&channel);
+        if self.members.remove(&channel) {
+            self.waiting.retain(|waiting| *waiting != channel);
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -64,10 +66,6 @@ impl JoinQueue {
 
     /// Takes the next turn, if there is one now.
     pub(crate) fn take(&mut self, now: Instant) -> Turn {
-        // A place that was given up stays in the line until it comes up.
-        while self.waiting.front().is_some_and(|first| !self.members.contains(first)) {
-            self.waiting.pop_front();
-        }
         if self.paused || self.waiting.is_empty() {
             return Turn::Nobody;
         }
@@ -117,6 +115,19 @@ mod tests {
         joins.push(id(1));
         assert_eq!(joins.take(Instant::EPOCH), Turn::Now(id(1)));
         assert_eq!(joins.take(Instant::EPOCH), Turn::Nobody);
+    }
+
+    #[test]
+    fn a_line_that_does_not_move_holds_each_channel_once() {
+        let mut joins = JoinQueue::new(50, Instant::EPOCH);
+        joins.paused = true;
+        joins.push(id(1));
+        for _ in 0..1_000 {
+            joins.push(id(2));
+            joins.remove(id(2));
+        }
+        assert_eq!(joins.take(Instant::EPOCH), Turn::Nobody);
+        assert_eq!(joins.waiting.len(), 1);
     }
 
     #[test]
