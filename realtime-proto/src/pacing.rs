@@ -54,8 +54,10 @@ impl JoinQueue {
 
     /// Gives up a channel's place, because it has something else to do than to join.
     pub(crate) fn remove(&mut self, channel: ChannelId) {
-        self.members.remove(&channel);
         self.held.remove(&channel);
+        if self.members.remove(&channel) {
+            self.waiting.retain(|waiting| *waiting != channel);
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -91,10 +93,6 @@ impl JoinQueue {
 
     /// Takes the next turn, if there is one now.
     pub(crate) fn take(&mut self, now: Instant) -> Turn {
-        // A place that was given up stays in the line until it comes up.
-        while self.waiting.front().is_some_and(|first| !self.members.contains(first)) {
-            self.waiting.pop_front();
-        }
         if self.waiting.is_empty() {
             return Turn::Nobody;
         }
@@ -144,6 +142,32 @@ mod tests {
         joins.push(id(1));
         assert_eq!(joins.take(Instant::EPOCH), Turn::Now(id(1)));
         assert_eq!(joins.take(Instant::EPOCH), Turn::Nobody);
+    }
+
+    #[test]
+    fn a_line_that_does_not_move_holds_each_channel_once() {
+        // Nobody's turn comes while the budget of this second is spent.
+        let mut joins = JoinQueue::new(1, Instant::EPOCH);
+        joins.push(id(0));
+        assert_eq!(joins.take(Instant::EPOCH), Turn::Now(id(0)));
+        joins.push(id(1));
+        for _ in 0..1_000 {
+            joins.push(id(2));
+            joins.remove(id(2));
+        }
+        assert!(matches!(joins.take(Instant::EPOCH), Turn::At(_)));
+        assert_eq!(joins.waiting.len(), 1);
+    }
+
+    #[test]
+    fn a_channel_that_is_set_aside_costs_no_turn_and_waits_again_once_released() {
+        let mut joins = JoinQueue::new(1, Instant::EPOCH);
+        joins.push(id(1));
+        assert_eq!(joins.take(Instant::EPOCH), Turn::Now(id(1)));
+        joins.hold(id(1));
+        assert_eq!(joins.take(Instant::EPOCH), Turn::Nobody);
+        joins.release();
+        assert_eq!(joins.take(Instant::EPOCH), Turn::Now(id(1)));
     }
 
     #[test]

@@ -7,8 +7,9 @@ use core::task::{Context, Poll};
 use std::collections::BTreeMap;
 
 use realtime_proto::{
-    self as proto, ChannelConfig, ChannelEvent, ChannelId, ChannelState, CloseReason, Config,
-    Event, Frame, Instant, Member, Outcome, Payload, PushError, PushId, Secret, SocketId, Stats,
+    self as proto, Awaits, ChannelConfig, ChannelEvent, ChannelId, ChannelState, CloseReason,
+    Config, Event, Frame, Instant, Member, Outcome, Payload, PushError, PushId, Secret, SocketId,
+    Stats,
 };
 use smol::stream::Stream;
 
@@ -379,9 +380,14 @@ impl Task {
 
     /// A place to wait at until the channel is live; none when it is.
     fn wait_until_live(&mut self, id: ChannelId) -> Result<Option<Waiting>, Error> {
-        let live = self.client.channel(id).ok_or(Error::Closed)?.is_live();
-        if live {
+        let awaits = self.client.channel_info(id).ok_or(Error::Closed)?.awaits;
+        let channel = self.client.channel(id).ok_or(Error::Closed)?;
+        if channel.is_live() {
             return Ok(None);
+        }
+        if let (Some(Awaits::Application | Awaits::Token), Some(cause)) = (awaits, channel.error())
+        {
+            return Err(Error::NotLive(cause.clone()));
         }
         Ok(Some(self.live.entry(id).or_default().wait()))
     }

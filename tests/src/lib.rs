@@ -5,6 +5,7 @@
 
 pub mod encoding;
 pub mod golden;
+pub mod peer;
 pub mod recording;
 pub mod replay;
 

@@ -111,6 +111,7 @@ impl Slot {
     pub(crate) fn push_token(&mut self, ctx: &mut Context) {
         let Some(connection) = ctx.socket.connection() else { return };
         self.token_version = ctx.token.version;
+        self.token_told_at = Some(ctx.now);
         ctx.outbox.push(Outgoing::Token { socket: connection.id, channel: self.id });
     }
 
@@ -134,6 +135,7 @@ impl Slot {
         ctx.outbox.push(Outgoing::Join { socket, channel: self.id, join_ref });
         ctx.timers.set(Timer::Join(self.id), ctx.now + ctx.config.join_timeout);
         ctx.stats.joins += 1;
+        self.token_told_at = None;
         self.lower(ctx);
         self.joins += 1;
         self.enter(State::Joining { join_ref, sent: Vec::new() }, ctx.now);
@@ -170,9 +172,13 @@ impl Slot {
         self.lower(ctx);
         self.forget_join(ctx);
         self.pushes.interrupt(self.id, ctx);
-        let retry_at = self.plan_retry(&cause, ctx);
+        let mut retry = cause.kind.retry();
+        if retry == Retry::NewToken && self.speaks_of_older_token(ctx) {
+            retry = Retry::Backoff;
+        }
+        let needs_token = retry == Retry::NewToken;
+        let retry_at = if retry == Retry::Backoff { self.plan_retry(&cause, ctx) } else { None };
         self.gave_up = retry_at.is_none();
-        let needs_token = cause.kind.retry() == Retry::NewToken;
         let rejected = matches!(cause.kind, CauseKind::TokenExpired | CauseKind::TokenInvalid);
         self.enter(State::Errored { cause: cause.clone(), retry_at }, ctx.now);
         ctx.emit(self.id, ChannelEvent::Errored { cause: cause.clone(), retry_at });
@@ -184,10 +190,14 @@ impl Slot {
         }
     }
 
+    /// Whether the server may not have seen the current token when it rejected one: the join was
+    /// written with another, or the new one may still have been on its way.
+    fn speaks_of_older_token(&self, ctx: &Context) -> bool {
+        let told_lately = |at| ctx.now < at + ctx.config.join_timeout;
+        self.token_version != ctx.token.version || self.token_told_at.is_some_and(told_lately)
+    }
+
     fn plan_retry(&mut self, cause: &Cause, ctx: &mut Context) -> Option<Instant> {
-        if cause.kind.retry() != Retry::Backoff {
-            return None;
-        }
         self.attempts = self.attempts.saturating_add(1);
         let backoff = self.config.rejoin.as_ref().unwrap_or(&ctx.config.rejoin);
         let delay = backoff.delay(self.attempts, &mut ctx.rng)?;

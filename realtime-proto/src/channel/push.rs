@@ -42,6 +42,11 @@ pub(crate) struct Target<'a> {
 }
 
 impl Pushes {
+    /// Whether every push has its outcome.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+
     /// Accepts a push, to be sent now when the channel is joined and else after the join.
     pub(crate) fn push(
         &mut self,

@@ -49,6 +49,8 @@ pub(crate) struct Slot {
     pub(crate) gave_up: bool,
     /// The version of the token the server was told last.
     pub(crate) token_version: u64,
+    /// When the server was told another token than the one of the join.
+    pub(crate) token_told_at: Option<Instant>,
 }
 
 impl Slot {
@@ -80,6 +82,7 @@ impl Slot {
             live: false,
             gave_up: false,
             token_version: 0,
+            token_told_at: None,
         }
     }
 

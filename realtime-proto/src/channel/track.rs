@@ -18,12 +18,14 @@ use crate::timer::Timer;
 /// What should be tracked, what the server was told on this join, and when it was told.
 ///
 /// A server closes a channel at its sixth presence call within 30 s (protocol §4.4), so calls
-/// beyond the budget wait, and only the newest value of those that waited is sent.
+/// beyond the budget wait, and only the newest value of those that waited is sent. The server
+/// counts from when a call reaches it, which is known to be over when it is answered.
 #[derive(Debug, Default)]
 pub(crate) struct Track {
     wanted: Option<Payload>,
     told: Option<Payload>,
-    calls: VecDeque<Instant>,
+    /// The calls that count: the ref of each, and when it was answered or, before that, sent.
+    calls: VecDeque<(Ref, Instant)>,
 }
 
 impl Track {
@@ -35,6 +37,14 @@ impl Track {
     pub(crate) fn on_joined(&mut self) {
         self.told = None;
         self.calls.clear();
+    }
+
+    /// A call was answered, so it reached the server no later than now.
+    pub(crate) fn on_reply(&mut self, msg_ref: Ref, now: Instant) {
+        let call = self.calls.iter_mut().find(|(call, _)| *call == msg_ref);
+        if let Some((_, at)) = call {
+            *at = now;
+        }
     }
 
     /// Tells the server what it does not know yet, as far as the budget allows.
@@ -49,11 +59,11 @@ impl Track {
             return;
         }
         let limits = &ctx.config.limits;
-        while self.calls.front().is_some_and(|&at| at + limits.presence_window <= ctx.now) {
+        while self.calls.front().is_some_and(|&(_, at)| at + limits.presence_window <= ctx.now) {
             self.calls.pop_front();
         }
         if self.calls.len() >= limits.presence_calls_max {
-            if let Some(&oldest) = self.calls.front() {
+            if let Some(&(_, oldest)) = self.calls.front() {
                 ctx.timers.set(Timer::Presence(channel), oldest + limits.presence_window);
             }
             return;
@@ -78,7 +88,7 @@ impl Track {
         };
         let topic = Arc::clone(topic);
         ctx.outbox.push(Outgoing::Message { socket, topic, join_ref, msg_ref, message });
-        self.calls.push_back(ctx.now);
+        self.calls.push_back((msg_ref, ctx.now));
         self.told.clone_from(&self.wanted);
     }
 }

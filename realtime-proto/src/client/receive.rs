@@ -123,6 +123,9 @@ impl Client {
                 });
             }
             Waiter::Track(id) => self.with_channel(id, now, |slot, ctx| {
+                if let Some(msg_ref) = msg_ref {
+                    slot.track.on_reply(msg_ref, now);
+                }
                 if reply.status == Status::Ok {
                     return Fate::Stays;
                 }

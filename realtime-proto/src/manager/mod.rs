@@ -203,6 +203,9 @@ pub struct Manager {
 }
 
 impl Manager {
+    /// How soon at the earliest a channel that could not be left is looked at again.
+    const LINGER_STEP_MIN: Duration = Duration::from_millis(100);
+
     /// Makes a manager that is offline and has no channel. `seed` decides the jitter of its
     /// retries and nothing else.
     #[must_use]
@@ -257,14 +260,19 @@ impl Manager {
     ) -> Result<LeaseId, ManagerError> {
         let key = EntityKey { kind: Kind::Presence, entity: entity.clone() };
         let tracked = user.to_payload().map_err(PushError::from)?;
-        if let Some(present) = self.shared.get(&key).and_then(|shared| shared.user.as_ref()) {
-            if present.user_id != user.user_id {
+        let shared = self.shared.get(&key);
+        let present = shared.and_then(|shared| Some((shared, shared.user.as_ref()?)));
+        if let Some((shared, present)) = present.filter(|(_, it)| it.user_id != user.user_id) {
+            if !shared.holders.is_empty() {
                 return Err(ManagerError::OtherUser {
                     entity: entity.clone(),
                     present: present.user_id.clone(),
                     asked: user.user_id,
                 });
             }
+            // Only the linger keeps the one who was here.
+            self.advance(now);
+            self.leave(&key, now);
         }
         self.open(&key, Some(&user), now)?;
         self.shared_mut(&key).user = Some(user);
@@ -359,7 +367,6 @@ impl Manager {
         } else if held {
             let user = shared.user.clone();
             self.open(key, user.as_ref(), now)?;
-            self.set_status(key, ChannelStatus::Connecting);
         }
         self.pump(now);
         Ok(())
@@ -460,7 +467,13 @@ impl Manager {
         let unheld = self.shared.iter().filter(|(_, shared)| due(shared));
         let keys: Vec<EntityKey> = unheld.map(|(key, _)| key.clone()).collect();
         for key in keys {
-            self.leave(&key, now);
+            // A broadcast that waits for the join keeps the channel until it has its outcome.
+            if self.is_idle(&key) {
+                self.leave(&key, now);
+            } else {
+                let again = self.linger.max(Self::LINGER_STEP_MIN);
+                self.shared_mut(&key).linger_until = Some(self.now + again);
+            }
         }
         self.pump(now);
     }
@@ -524,6 +537,8 @@ impl Manager {
         if let Some(user) = user {
             self.track(key, user.to_payload().map_err(PushError::from)?, now)?;
         }
+        // It may follow one that is being left, or that the server closed.
+        self.set_status(key, ChannelStatus::Connecting);
         Ok(())
     }
 
@@ -610,6 +625,12 @@ impl Manager {
         if !shared.holders.is_empty() {
             self.prune_bindings(key);
         }
+    }
+
+    /// Whether no push of a key's channel waits for anything.
+    fn is_idle(&self, key: &EntityKey) -> bool {
+        let channel = self.shared.get(key).and_then(|shared| shared.channel);
+        channel.and_then(|id| self.client.slot(id)).is_none_or(|slot| slot.pushes.is_idle())
     }
 
     fn linger_if_unheld(&mut self, key: &EntityKey, now: Instant) {

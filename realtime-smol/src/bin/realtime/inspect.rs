@@ -384,8 +384,8 @@ mod tests {
                 r#"{"error":"the line is empty, and an empty text frame is no message"}"#,
                 r#"{"error":"the binary frame is empty"}"#,
                 r#"{"error":"the text frame is not UTF-8 at byte 1"}"#,
-                r#"{"error":"not a 2.0.0 text frame: expected value at line 1 column 1"}"#,
-                r#"{"error":"not a 2.0.0 text frame: invalid length 0, expected an array [join_ref, ref, topic, event, payload] at line 1 column 2"}"#,
+                r#"{"error":"not a 2.0.0 text frame: expected an array [join_ref, ref, topic, event, payload], found `h` at byte 0"}"#,
+                r#"{"error":"not a 2.0.0 text frame: expected a ref, which is a string or null, found `]` at byte 1"}"#,
             ],
         );
         assert_eq!(inspect(Vsn::V2, Sender::Client, b"").len(), 0);
@@ -465,7 +465,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                r#"{"error":"not a 2.0.0 text frame: EOF while parsing a value at line 1 column 16777216"}"#,
+                r#"{"error":"not a 2.0.0 text frame: expected an array [join_ref, ref, topic, event, payload], found the end at byte 16777216"}"#,
                 r#"{"error":"the line has 16777217 bytes, and at most 16777216 are read"}"#,
                 r#"{"error":"the line has 16777218 bytes, and at most 16777216 are read"}"#,
                 r#"{"error":"the line has 16777218 bytes, and at most 16777216 are read"}"#,

@@ -1,0 +1,144 @@
+//! One number makes the whole world: every component draws from a child seed of its own.
+
+use core::fmt;
+use core::str::FromStr;
+use core::time::Duration;
+
+/// The seed of a world.
+///
+/// Each component takes a child named after it, so that one component drawing more often does not
+/// change what another one draws.
+///
+/// # Examples
+///
+/// ```
+/// use realtime_sim::Seed;
+///
+/// let seed: Seed = "0x2a".parse()?;
+/// assert_eq!(seed, Seed(42));
+/// assert_eq!(seed.to_string(), "42");
+/// assert_ne!(seed.child("link", 0), seed.child("link", 1));
+/// # Ok::<(), realtime_sim::SeedError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seed(pub u64);
+
+impl Seed {
+    /// The seed of the component `name`, number `index`.
+    #[must_use]
+    pub fn child(self, name: &str, index: u64) -> Self {
+        let mut hash = Hash::new();
+        hash.write(&self.0.to_le_bytes());
+        hash.write(name.as_bytes());
+        hash.write(&index.to_le_bytes());
+        Self(Draw::new(Self(hash.value())).next())
+    }
+}
+
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Decimal, or hexadecimal behind `0x`.
+impl FromStr for Seed {
+    type Err = SeedError;
+
+    fn from_str(text: &str) -> Result<Self, SeedError> {
+        let parsed = match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16),
+            None => text.parse(),
+        };
+        parsed.map(Self).map_err(|_| SeedError { text: text.into() })
+    }
+}
+
+/// A text is no seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeedError {
+    text: String,
+}
+
+impl fmt::Display for SeedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is no seed; write a decimal number, or 0x and hexadecimal digits",
+            self.text
+        )
+    }
+}
+
+impl core::error::Error for SeedError {}
+
+/// The draws of one component.
+#[derive(Debug)]
+pub(crate) struct Draw(u64);
+
+impl Draw {
+    pub(crate) const fn new(seed: Seed) -> Self {
+        Self(seed.0)
+    }
+
+    /// SplitMix64.
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`, which is not zero.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        let product = u128::from(self.next()) * u128::from(bound);
+        (product >> 64) as u64
+    }
+
+    /// A span in `0..=max`, in whole microseconds.
+    pub(crate) fn up_to(&mut self, max: Duration) -> Duration {
+        let micros = u64::try_from(max.as_micros()).unwrap_or(u64::MAX - 1);
+        Duration::from_micros(self.below(micros.saturating_add(1)))
+    }
+}
+
+/// FNV-1a, 64 bits: the same on every platform and in every version.
+#[derive(Clone, Debug)]
+pub(crate) struct Hash(u64);
+
+impl Hash {
+    pub(crate) const fn new() -> Self {
+        Self(0xCBF2_9CE4_8422_2325)
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
+        }
+    }
+
+    pub(crate) const fn value(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_read_in_decimal_and_hexadecimal() {
+        assert_eq!("7".parse(), Ok(Seed(7)));
+        assert_eq!("0xFF".parse(), Ok(Seed(255)));
+        assert!("seven".parse::<Seed>().unwrap_err().to_string().contains("`seven` is no seed"));
+    }
+
+    #[test]
+    fn a_draw_stays_within_its_bound() {
+        let mut draw = Draw::new(Seed(1));
+        assert!((0..1_000).all(|_| draw.below(3) < 3));
+        assert_eq!(draw.up_to(Duration::ZERO), Duration::ZERO);
+        assert!((0..1_000).all(|_| draw.up_to(Duration::from_secs(1)) <= Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,363 @@
+//! The channel manager: many listeners, one channel on the wire.
+#![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
+
+use core::time::Duration;
+
+use realtime_proto::manager::{
+    ChannelStatus, Entity, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId, ManagerConfig,
+    ManagerError, ManagerEvent, User,
+};
+use realtime_proto::server::{RowChange, ServerConfig, ServerEvent};
+use realtime_proto::supabase::ChangeEvent;
+use realtime_proto::{Backoff, Config, Outcome, Payload};
+use realtime_sim::{Network, NodeId, World};
+
+const TOPIC: &str = "realtime:subscription:contact:123";
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn contact() -> Entity {
+    Entity::new("contact", "123")
+}
+
+fn key(kind: Kind) -> EntityKey {
+    EntityKey { kind, entity: contact() }
+}
+
+fn payload(text: &str) -> Payload {
+    Payload::from_json(text).unwrap()
+}
+
+/// A manager that is connected.
+fn connected(world: &mut World) -> NodeId {
+    let retries = Backoff::exponential(secs(3), secs(60)).without_jitter().with_attempts_max(5);
+    let config = Config::builder("ws://server/socket").build().unwrap();
+    let node = world.add_manager(ManagerConfig::new(config).with_rejoin(retries));
+    world.manager(node, |manager, now| manager.connect(now));
+    world.run_for(millis(100));
+    node
+}
+
+fn subscribe(world: &mut World, node: NodeId) -> LeaseId {
+    subscribe_with(world, node, &EntityOptions::default())
+}
+
+fn subscribe_with(world: &mut World, node: NodeId, options: &EntityOptions) -> LeaseId {
+    world
+        .manager(node, |manager, now| manager.subscribe_to_entity(&contact(), options, now))
+        .unwrap()
+}
+
+fn release(world: &mut World, node: NodeId, lease: LeaseId) {
+    assert!(world.manager(node, |manager, now| manager.release(lease, now)));
+}
+
+/// The events of the frames that were sent since the last call, without topics and refs.
+fn frames(world: &World, node: NodeId, from: &mut usize) -> Vec<String> {
+    let sent = &world.sent(node)[*from..];
+    *from += sent.len();
+    let events = sent.iter().map(|(_, line)| line.rsplit(' ').next().unwrap().to_string());
+    events.filter(|event| event != "heartbeat").collect()
+}
+
+fn statuses(world: &World, node: NodeId, lease: LeaseId) -> Vec<&'static str> {
+    let log = world.manager_log(node).iter().filter_map(|(_, event)| match event {
+        ManagerEvent::Lease(of, LeaseEvent::Status(status)) if *of == lease => {
+            Some(status.as_str())
+        }
+        ManagerEvent::Lease(of, LeaseEvent::Ended) if *of == lease => Some("ended"),
+        _ => None,
+    });
+    log.collect()
+}
+
+fn changes(world: &World, node: NodeId, lease: LeaseId) -> usize {
+    let log = world.manager_log(node).iter();
+    let of_lease = log.filter(|(_, event)| {
+        matches!(event, ManagerEvent::Lease(of, LeaseEvent::Change(_)) if *of == lease)
+    });
+    of_lease.count()
+}
+
+#[test]
+fn three_leases_share_one_wire_channel() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let leases = [(); 3].map(|()| subscribe(&mut world, node));
+    world.run_for(secs(1));
+    assert_eq!(frames(&world, node, &mut 0), ["phx_join"]);
+    let change = RowChange::insert("contacts", payload(r#"{"id":123}"#)).unwrap();
+    assert_eq!(world.server(|server, now| server.change(&change, now)), 1);
+    let other = RowChange::insert("contacts", payload(r#"{"id":124}"#)).unwrap();
+    assert_eq!(world.server(|server, now| server.change(&other, now)), 0);
+    world.run_for(secs(1));
+    for lease in leases {
+        assert_eq!(statuses(&world, node, lease), ["connecting", "connected", "live"]);
+        assert_eq!(changes(&world, node, lease), 1);
+    }
+}
+
+#[test]
+fn the_wire_channel_asks_for_the_union_and_each_lease_gets_its_own() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let with = |event| EntityOptions { event, ..EntityOptions::default() };
+    let inserts = subscribe_with(&mut world, node, &with(ChangeEvent::Insert));
+    world.run_for(secs(1));
+    let deletes = subscribe_with(&mut world, node, &with(ChangeEvent::Delete));
+    world.run_for(secs(1));
+    assert_eq!(frames(&world, node, &mut 0), ["phx_join", "phx_join"], "one join for the new one");
+    let row = payload(r#"{"id":123}"#);
+    let insert = RowChange::insert("contacts", row.clone()).unwrap();
+    let delete = RowChange::delete("contacts", row).unwrap();
+    world.server(|server, now| {
+        server.change(&insert, now);
+        server.change(&delete, now);
+    });
+    world.run_for(secs(1));
+    assert_eq!(changes(&world, node, inserts), 1);
+    assert_eq!(changes(&world, node, deletes), 1);
+    assert_eq!(world.server(|server, _| server.stats().channels), 1);
+}
+
+#[test]
+fn the_last_release_leaves_after_the_linger() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let first = subscribe(&mut world, node);
+    let second = subscribe(&mut world, node);
+    world.run_for(secs(1));
+    let mut from = 1;
+    release(&mut world, node, first);
+    world.run_for(secs(5));
+    release(&mut world, node, second);
+    world.run_for(millis(999));
+    assert_eq!(frames(&world, node, &mut from), [] as [&str; 0]);
+    world.run_for(millis(1));
+    assert_eq!(frames(&world, node, &mut from), ["phx_leave"]);
+    world.run_for(secs(1));
+    assert!(!world.manager(node, |manager, _| manager.has_channel(&key(Kind::Subscription))));
+    assert_eq!(world.server(|server, _| server.stats().channels), 0);
+    assert_eq!(statuses(&world, node, second).last(), Some(&"ended"));
+}
+
+#[test]
+fn a_component_that_goes_and_comes_back_costs_no_frame() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let mut lease = subscribe(&mut world, node);
+    world.run_for(secs(1));
+    for _ in 0..10 {
+        release(&mut world, node, lease);
+        world.run_for(millis(500));
+        lease = subscribe(&mut world, node);
+    }
+    world.run_for(secs(5));
+    assert_eq!(frames(&world, node, &mut 0), ["phx_join"]);
+    assert_eq!(statuses(&world, node, lease), ["live"]);
+}
+
+#[test]
+fn an_entity_asked_for_while_its_channel_is_left_is_joined_anew() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let lease = subscribe(&mut world, node);
+    world.run_for(secs(1));
+    release(&mut world, node, lease);
+    world.run_for(millis(1_010));
+    assert_eq!(frames(&world, node, &mut 0), ["phx_join", "phx_leave"]);
+    let again = subscribe(&mut world, node);
+    world.run_for(secs(1));
+    assert_eq!(frames(&world, node, &mut 2), ["phx_join"]);
+    assert_eq!(statuses(&world, node, again), ["connecting", "connected", "live"]);
+    assert_eq!(world.server(|server, _| server.stats().channels), 1);
+}
+
+#[test]
+fn tenants_never_meet() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let [a, b] = ["a", "b"].map(|tenant| contact().in_tenant(tenant));
+    let options = EntityOptions::default();
+    let leases = [&a, &b].map(|entity| {
+        let lease = world.manager(node, |manager, now| {
+            manager.subscribe_to_entity(entity, &options, now).unwrap()
+        });
+        lease
+    });
+    let other = connected(&mut world);
+    world.run_for(secs(1));
+    world
+        .manager(other, |manager, now| manager.broadcast(&a, "hi", Payload::empty(), now))
+        .unwrap();
+    world.run_for(secs(1));
+    let got = |lease| {
+        let is_broadcast = |(_, event): &&(_, ManagerEvent)| matches!(event, ManagerEvent::Lease(of, LeaseEvent::Broadcast(_)) if *of == lease);
+        world.manager_log(node).iter().filter(is_broadcast).count()
+    };
+    assert_eq!(leases.map(got), [1, 0]);
+}
+
+#[test]
+fn cleanup_leaves_every_channel_and_ends_every_lease() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let rows = subscribe(&mut world, node);
+    let seat = world
+        .manager(node, |manager, now| manager.join_presence(&contact(), User::new("u1"), now))
+        .unwrap();
+    world.run_for(secs(1));
+    assert_eq!(world.server(|server, _| server.stats().channels), 2);
+    world.manager(node, |manager, now| manager.cleanup_all_channels(now));
+    assert_eq!(statuses(&world, node, rows).last(), Some(&"ended"));
+    assert_eq!(statuses(&world, node, seat).last(), Some(&"ended"));
+    world.run_for(millis(100));
+    assert_eq!(world.manager(node, |manager, _| manager.active_channels().count()), 0);
+    let stats = world.server(|server, _| server.stats());
+    assert_eq!((stats.channels, stats.presences, stats.sessions), (0, 0, 1));
+}
+
+#[test]
+fn five_attempts_then_an_error_then_retry_works() {
+    let refusing = ServerConfig {
+        refuse_joins: vec![(TOPIC.into(), "UnableToConnectToProject: busy".into())],
+        join_refusal_after: Duration::ZERO,
+        ..ServerConfig::default()
+    };
+    let mut world = World::seed(1).with_server(refusing);
+    let node = connected(&mut world);
+    let lease = subscribe(&mut world, node);
+    world.run_for(secs(600));
+    assert_eq!(frames(&world, node, &mut 0), ["phx_join"; 6], "the first and five more");
+    let mut expected = vec!["connecting"];
+    expected.extend(["reconnecting"; 5]);
+    expected.push("error");
+    assert_eq!(statuses(&world, node, lease), expected);
+    let at: Vec<u64> = world
+        .sent(node)
+        .iter()
+        .filter(|(_, line)| line.ends_with("phx_join"))
+        .map(|(at, _)| at.since_epoch().as_secs())
+        .collect();
+    assert_eq!(at, [0, 3, 9, 21, 45, 93], "3 s, doubling");
+
+    world.server(|server, _| server.set_config(ServerConfig::default()));
+    world.manager(node, |manager, now| manager.retry(&key(Kind::Subscription), now)).unwrap();
+    world.run_for(secs(1));
+    assert_eq!(statuses(&world, node, lease)[7..], ["connected", "live"]);
+}
+
+#[test]
+fn a_broadcast_before_the_join_arrives_however_short_the_linger_is() {
+    for linger in [secs(1), Duration::ZERO] {
+        // A slow network: the channel is joined long after nobody holds it any more.
+        let mut world = World::seed(1);
+        let bob = connected(&mut world);
+        subscribe(&mut world, bob);
+        let slow = Network { delay: millis(800), ..Network::default() };
+        let mut world = world.with_network(slow);
+        let config = Config::builder("ws://server/socket").build().unwrap();
+        let ana = world.add_manager(ManagerConfig::new(config).with_linger(linger));
+        let push = world
+            .manager(ana, |manager, now| {
+                manager.connect(now);
+                manager.broadcast(&contact(), "hi", Payload::empty(), now)
+            })
+            .unwrap();
+        world.run_for(secs(10));
+        let ended = world.manager_log(ana).iter().filter_map(|(_, event)| match event {
+            ManagerEvent::PushEnded { push, outcome } => Some((*push, outcome.clone())),
+            _ => None,
+        });
+        assert_eq!(ended.collect::<Vec<_>>(), [(push, Outcome::Sent)]);
+        let arrived = world
+            .manager_log(bob)
+            .iter()
+            .filter(|(_, event)| matches!(event, ManagerEvent::Lease(_, LeaseEvent::Broadcast(_))));
+        assert_eq!(arrived.count(), 1);
+        world.run_for(secs(5));
+        let rows = world.manager(ana, |manager, _| manager.active_channels().count());
+        assert_eq!(rows, 0, "it is left");
+    }
+}
+
+#[test]
+fn a_second_user_on_one_presence_key_is_refused() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let join = |world: &mut World, user: &str| {
+        let user = User::new(user);
+        world.manager(node, |manager, now| manager.join_presence(&contact(), user, now))
+    };
+    let seat = join(&mut world, "u1").unwrap();
+    let refused = join(&mut world, "u2").unwrap_err();
+    assert_eq!(
+        refused,
+        ManagerError::OtherUser { entity: contact(), present: "u1".into(), asked: "u2".into() },
+    );
+    assert!(join(&mut world, "u1").is_ok(), "the same user may hold it twice");
+    world.run_for(secs(1));
+    assert_eq!(world.server(|server, _| server.stats().presences), 1);
+    release(&mut world, node, seat);
+}
+
+#[test]
+fn another_user_may_follow_at_once_when_nobody_holds_the_seat_any_more() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let join = |world: &mut World, user: &str| {
+        let user = User::new(user);
+        world.manager(node, |manager, now| manager.join_presence(&contact(), user, now)).unwrap()
+    };
+    let seat = join(&mut world, "u1");
+    world.run_for(secs(1));
+    release(&mut world, node, seat);
+    join(&mut world, "u2");
+    world.run_for(secs(1));
+    let users = world.manager(node, |manager, _| manager.presence_state(&contact()));
+    assert_eq!(users.iter().map(|user| &*user.user_id).collect::<Vec<_>>(), ["u2"]);
+    let tracked = world.server_log().iter().filter_map(|(_, event)| match event {
+        ServerEvent::Tracked { key, .. } => Some(&**key),
+        _ => None,
+    });
+    assert_eq!(tracked.collect::<Vec<_>>(), ["u1", "u2"]);
+}
+
+#[test]
+fn every_listener_hears_that_the_channel_is_lost_and_back() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let leases = [(); 2].map(|()| subscribe(&mut world, node));
+    world.run_for(secs(1));
+    world.cut(node);
+    world.run_for(secs(3));
+    for lease in leases {
+        assert_eq!(
+            statuses(&world, node, lease),
+            ["connecting", "connected", "live", "reconnecting", "connected", "live"],
+        );
+    }
+}
+
+#[test]
+fn a_status_says_when_the_next_attempt_is_made() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    subscribe(&mut world, node);
+    world.run_for(secs(1));
+    world.cut(node);
+    let row = world.manager(node, |manager, _| manager.active_channels().next()).unwrap();
+    let ChannelStatus::Reconnecting { attempt: 1, next_at: Some(at), .. } = row.status else {
+        panic!("{row:?}");
+    };
+    assert!(at > world.now() && at <= world.now() + secs(1));
+    let before = world.now();
+    world.run_until(at);
+    assert!(world.now() > before);
+}
