@@ -52,6 +52,11 @@ impl Timers {
         self.queue.insert((at, timer));
     }
 
+    /// When a timer fires, if it is armed.
+    pub(crate) fn at(&self, timer: Timer) -> Option<Instant> {
+        self.armed.get(&timer).copied()
+    }
+
     pub(crate) fn cancel(&mut self, timer: Timer) {
         if let Some(at) = self.armed.remove(&timer) {
             self.queue.remove(&(at, timer));

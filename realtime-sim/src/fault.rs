@@ -86,7 +86,8 @@ impl World {
         self.nodes[node.0].reachable = false;
     }
 
-    /// Lets messages through again; those that were held arrive now, in order.
+    /// Lets messages through again; those that were held arrive now, in order, and refusals that
+    /// nobody ran into are forgotten.
     pub fn heal(&mut self, node: NodeId) {
         self.trace.write(self.now, &node, "healed", "", &[]);
         self.nodes[node.0].reachable = true;

@@ -97,6 +97,25 @@ fn a_join_that_times_out_is_left_and_its_late_ok_is_ignored() {
 }
 
 #[test]
+fn a_late_ok_of_an_older_join_does_not_accept_the_current_one() {
+    let mut peer = Peer::connected(settings());
+    let id = peer.command(open);
+    peer.pass(secs(11));
+    peer.take_events();
+    peer.say_ok("1", "1", TOPIC);
+    assert_eq!(state(&mut peer, id), ChannelState::Joining);
+    assert_eq!(peer.take_lines(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_phx_close_that_names_no_join_is_a_message_of_the_application() {
+    let (mut peer, id) = joined();
+    peer.say(r#"[null,null,"room:a","phx_close",{}]"#);
+    assert_eq!(peer.take_lines(), ["ch0.1 message phx_close"]);
+    assert_eq!(state(&mut peer, id), ChannelState::Joined);
+}
+
+#[test]
 fn a_channel_that_is_closed_while_it_joins_is_left_and_ends_once() {
     let mut peer = Peer::connected(settings());
     let id = peer.command(open);

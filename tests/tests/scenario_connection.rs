@@ -225,6 +225,27 @@ fn a_connection_that_died_in_sleep_is_given_up_two_seconds_after_waking() {
 }
 
 #[test]
+fn hints_that_come_faster_than_probes_end_keep_no_dead_connection_alive() {
+    let mut peer = Peer::connected(settings());
+    for _ in 0..4 {
+        peer.command(Client::probe);
+        peer.pass(Duration::from_millis(500));
+    }
+    assert_eq!(peer.take_frames(), [r#"[null,"1","phoenix","heartbeat",{}]"#]);
+    assert_eq!(peer.take_closes(), [(1000, "heartbeat timeout".into())]);
+}
+
+#[test]
+fn a_probe_gives_a_heartbeat_that_is_out_already_two_seconds() {
+    let mut peer = Peer::connected(settings());
+    peer.pass(secs(26));
+    peer.command(Client::probe);
+    peer.pass(secs(2));
+    assert_eq!(peer.take_closes(), [(1000, "heartbeat timeout".into())]);
+    assert_eq!(peer.take_frames().len(), 1);
+}
+
+#[test]
 fn a_connection_that_nothing_comes_through_is_found_dead_by_the_next_heartbeat() {
     let mut world = World::seed(1);
     let (ana, room) = live(&mut world);

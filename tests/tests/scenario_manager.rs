@@ -9,7 +9,7 @@ use realtime_proto::manager::{
 };
 use realtime_proto::server::{RowChange, ServerConfig, ServerEvent};
 use realtime_proto::supabase::ChangeEvent;
-use realtime_proto::{Backoff, Config, Outcome, Payload};
+use realtime_proto::{Backoff, CloseReason, Config, Outcome, Payload};
 use realtime_sim::{Network, NodeId, World};
 
 const TOPIC: &str = "realtime:subscription:contact:123";
@@ -248,6 +248,9 @@ fn five_attempts_then_an_error_then_retry_works() {
     assert_eq!(at, [0, 3, 9, 21, 45, 93], "3 s, doubling");
 
     world.server(|server, _| server.set_config(ServerConfig::default()));
+    world.cut(node);
+    world.run_for(secs(60));
+    assert_eq!(statuses(&world, node, lease).len(), 7, "another connection is no reason to try");
     world.manager(node, |manager, now| manager.retry(&key(Kind::Subscription), now)).unwrap();
     world.run_for(secs(1));
     assert_eq!(statuses(&world, node, lease)[7..], ["connected", "live"]);
@@ -360,4 +363,54 @@ fn a_status_says_when_the_next_attempt_is_made() {
     let before = world.now();
     world.run_until(at);
     assert!(world.now() > before);
+}
+
+#[test]
+fn a_connection_that_is_given_up_is_an_error_for_every_listener() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let lease = subscribe(&mut world, node);
+    world.run_for(secs(1));
+    let (status, body) = (401, String::new());
+    world.refuse_next(node, CloseReason::Refused { status, body, retry_after: None });
+    world.cut(node);
+    world.run_for(secs(60));
+    assert_eq!(statuses(&world, node, lease)[3..], ["reconnecting", "error"]);
+    world.manager(node, |manager, now| manager.set_access_token(Some("fresh".into()), now));
+    world.run_for(secs(1));
+    assert_eq!(statuses(&world, node, lease)[5..], ["connected", "live"]);
+}
+
+#[test]
+fn each_failed_attempt_to_connect_says_when_the_next_one_is() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let lease = subscribe(&mut world, node);
+    world.run_for(secs(1));
+    let detail = || "no route to host".to_string();
+    (0..3).for_each(|_| world.refuse_next(node, CloseReason::Unreachable { detail: detail() }));
+    world.cut(node);
+    world.run_for(secs(60));
+    let next_at = world.manager_log(node).iter().filter_map(|(told_at, event)| match event {
+        ManagerEvent::Lease(_, LeaseEvent::Status(ChannelStatus::Reconnecting { next_at, .. })) => {
+            Some((*told_at, next_at.unwrap()))
+        }
+        _ => None,
+    });
+    let next_at: Vec<_> = next_at.collect();
+    assert_eq!(next_at.len(), 4, "one loss and three failures");
+    assert!(next_at.iter().all(|(told_at, next_at)| next_at > told_at));
+    assert_eq!(statuses(&world, node, lease).last(), Some(&"live"));
+}
+
+#[test]
+fn nothing_is_reconnecting_once_the_application_disconnects() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let lease = subscribe(&mut world, node);
+    world.run_for(secs(1));
+    world.cut(node);
+    world.manager(node, |manager, now| manager.disconnect(now));
+    world.run_for(secs(1));
+    assert_eq!(statuses(&world, node, lease)[3..], ["reconnecting", "connecting"]);
 }

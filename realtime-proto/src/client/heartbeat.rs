@@ -31,16 +31,23 @@ impl Client {
         self.schedule_heartbeat();
     }
 
-    /// Sends a heartbeat out of turn, with the short deadline of a probe.
-    pub(super) fn send_probe(&mut self) {
-        self.send_heartbeat(self.ctx.now + self.ctx.config.probe_timeout);
+    /// Asks for an answer within the short deadline of a probe: to the heartbeat that is out, or
+    /// else to one out of turn. Probing again moves no deadline, or a dead connection would live
+    /// as long as the hints come.
+    pub(super) fn probe_socket(&mut self) {
+        let now = self.ctx.now;
+        let deadline = now + self.ctx.config.probe_timeout;
+        match self.ctx.timers.at(Timer::HeartbeatReply).filter(|due| *due > now) {
+            Some(due) => self.ctx.timers.set(Timer::HeartbeatReply, due.min(deadline)),
+            None => self.send_heartbeat(deadline),
+        }
     }
 
     /// The machine was asleep: an answer that did not come meanwhile proves nothing, so the
     /// connection is asked again before anything is concluded.
     pub(super) fn on_wake(&mut self) {
         if self.ctx.socket.connection().is_some() {
-            self.send_probe();
+            self.send_heartbeat(self.ctx.now + self.ctx.config.probe_timeout);
         }
     }
 

@@ -200,7 +200,7 @@ impl Client {
     pub fn probe(&mut self, now: Instant) {
         self.advance(now);
         match &self.ctx.socket {
-            Socket::Online(_) => self.send_probe(),
+            Socket::Online(_) => self.probe_socket(),
             Socket::Waiting { .. } => self.open_socket(),
             Socket::Offline | Socket::Opening { .. } | Socket::Stopped { .. } | Socket::Resting => {
             }

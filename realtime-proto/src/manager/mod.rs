@@ -418,6 +418,8 @@ impl Manager {
     pub fn disconnect(&mut self, now: Instant) {
         self.client.disconnect(now);
         self.pump(now);
+        // While only an attempt was planned, there was no connection whose end could be told.
+        self.on_disconnected(&Cause::new(CauseKind::Requested), None);
     }
 
     /// Uses another access token from now on, as [`Client::set_access_token`].
@@ -667,7 +669,9 @@ impl Manager {
             match event {
                 Event::Connected { .. } => self.events.push_back(ManagerEvent::Connected),
                 Event::Disconnected { cause, retry_at, .. } => {
-                    self.events.push_back(ManagerEvent::Disconnected { cause, retry_at });
+                    let told = ManagerEvent::Disconnected { cause: cause.clone(), retry_at };
+                    self.events.push_back(told);
+                    self.on_disconnected(&cause, retry_at);
                 }
                 Event::TokenNeeded { cause, deadline } => {
                     self.events.push_back(ManagerEvent::TokenNeeded { cause, deadline });
@@ -681,6 +685,31 @@ impl Manager {
                 }
                 Event::Channel(channel, event) => self.on_channel_event(channel, event),
             }
+        }
+    }
+
+    /// What became of the connection is news for the channels that wait for it, too.
+    fn on_disconnected(&mut self, cause: &Cause, retry_at: Option<Instant>) {
+        let keys: Vec<EntityKey> = self.shared.keys().cloned().collect();
+        for key in keys {
+            let status = match (&self.shared_mut(&key).status, retry_at) {
+                (ChannelStatus::Reconnecting { attempt, .. }, Some(_)) => {
+                    let (attempt, cause) = (*attempt, cause.clone());
+                    ChannelStatus::Reconnecting { attempt, next_at: retry_at, cause }
+                }
+                (ChannelStatus::Reconnecting { .. }, None)
+                    if cause.kind == CauseKind::Requested =>
+                {
+                    ChannelStatus::Connecting
+                }
+                (ChannelStatus::Reconnecting { .. } | ChannelStatus::Connecting, None)
+                    if cause.kind != CauseKind::Requested =>
+                {
+                    ChannelStatus::Error { cause: cause.clone() }
+                }
+                _ => continue,
+            };
+            self.set_status(&key, status);
         }
     }
 

@@ -57,7 +57,8 @@ fn read(arguments: &[String]) -> Result<(u64, u64, bool), String> {
 
 fn run(first: u64, end: u64, trace: bool) -> ExitCode {
     println!("seeds {first}..{end}, profile: random faults");
-    let (mut steps, mut simulated, mut slowest) = (0, Duration::ZERO, (Duration::ZERO, first));
+    let (mut steps, mut simulated, mut hash) = (0, Duration::ZERO, 0_u64);
+    let mut slowest = (Duration::ZERO, first);
     for seed in first..end {
         let sink: Option<fn(&str)> = if trace { Some(print) } else { None };
         let Ok(report) = catch_unwind(AssertUnwindSafe(|| profile::run(seed, sink))) else {
@@ -67,10 +68,13 @@ fn run(first: u64, end: u64, trace: bool) -> ExitCode {
         };
         steps += report.steps;
         simulated += report.simulated;
+        hash = hash.rotate_left(1) ^ report.hash;
         slowest = slowest.max((report.time_to_live, seed));
     }
     println!("seeds run         {:>12}", end - first);
     println!("events            {steps:>12}");
+    // The same on every platform, in debug and release builds.
+    println!("trace hash    {hash:016x}");
     println!("simulated hours   {:>12.1}", simulated.as_secs_f64() / 3_600.0);
     println!(
         "max time to live  {:>11.3}s  (seed {}; at most {:?} is allowed)",
