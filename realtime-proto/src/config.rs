@@ -7,6 +7,7 @@ use core::time::Duration;
 use crate::backoff::Backoff;
 use crate::limits::Limits;
 use crate::payload::Payload;
+use crate::push::Overflow;
 use crate::secret::Secret;
 use crate::supabase::JoinConfig;
 use crate::wire::{ConnectUrl, Vsn, build_url};
@@ -36,6 +37,8 @@ pub struct Config {
     pub(crate) probe_timeout: Duration,
     pub(crate) suspended_after: Duration,
     pub(crate) stable_after: Duration,
+    pub(crate) token_needed_before: Duration,
+    pub(crate) disconnect_when_empty_after: Option<Duration>,
     pub(crate) join_timeout: Duration,
     pub(crate) leave_timeout: Duration,
     pub(crate) push_timeout: Duration,
@@ -47,7 +50,6 @@ pub struct Config {
 impl Config {
     /// Starts from the defaults, for a server whose socket is mounted at `endpoint`: `/websocket`
     /// is appended, `http` and `https` mean `ws` and `wss`.
-    #[must_use]
     pub fn builder(endpoint: impl Into<String>) -> ConfigBuilder {
         ConfigBuilder {
             config: Self {
@@ -61,6 +63,8 @@ impl Config {
                 probe_timeout: Duration::from_secs(2),
                 suspended_after: Duration::from_secs(15),
                 stable_after: Duration::from_secs(60),
+                token_needed_before: Duration::from_secs(60),
+                disconnect_when_empty_after: Some(Duration::from_secs(50)),
                 join_timeout: Duration::from_secs(10),
                 leave_timeout: Duration::from_secs(5),
                 push_timeout: Duration::from_secs(10),
@@ -132,6 +136,12 @@ impl ConfigBuilder {
         /// Sets how long a connection must live before its failure counts as a first one again,
         /// when not all channels became live. Default 60 s.
         stable_after: Duration;
+        /// Sets how long before the expiry of the access token another one is asked for. Default
+        /// 60 s. It takes [`set_unix_time`](crate::Client::set_unix_time) to know the expiry.
+        token_needed_before: Duration;
+        /// Sets how long after its last channel was closed the connection is closed too, until
+        /// the next channel is opened. Default 50 s; `None` keeps it.
+        disconnect_when_empty_after: Option<Duration>;
         /// Sets how long the answer to a join may take. Default 10 s; a Supabase server refuses
         /// after 5 s.
         join_timeout: Duration;
@@ -242,6 +252,7 @@ pub enum ConfigError {
 pub struct ChannelConfig {
     pub(crate) flavor: Flavor,
     pub(crate) rejoin: Option<Backoff>,
+    pub(crate) overflow: Overflow,
 }
 
 /// Which server application a channel talks to.
@@ -262,13 +273,13 @@ impl ChannelConfig {
     /// A channel of Supabase Realtime.
     #[must_use]
     pub const fn supabase(config: JoinConfig) -> Self {
-        Self { flavor: Flavor::Supabase(config), rejoin: None }
+        Self::new(Flavor::Supabase(config))
     }
 
     /// A channel of a Phoenix application, joined with `params`.
     #[must_use]
     pub const fn phoenix(params: Payload) -> Self {
-        Self { flavor: Flavor::Phoenix { params, presence: false }, rejoin: None }
+        Self::new(Flavor::Phoenix { params, presence: false })
     }
 
     /// The same, following the channel's presence: a Phoenix channel is then live once the
@@ -287,6 +298,18 @@ impl ChannelConfig {
     pub fn with_rejoin(mut self, rejoin: Backoff) -> Self {
         self.rejoin = Some(rejoin);
         self
+    }
+
+    /// The same, with another answer to too many pushes that wait for the join. Default
+    /// [`Overflow::Refuse`].
+    #[must_use]
+    pub const fn with_overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    const fn new(flavor: Flavor) -> Self {
+        Self { flavor, rejoin: None, overflow: Overflow::Refuse }
     }
 
     pub(crate) const fn presence(&self) -> bool {

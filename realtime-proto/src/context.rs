@@ -8,11 +8,11 @@ use crate::ids::{ChannelId, PushId};
 use crate::outbox::Outbox;
 use crate::pacing::JoinQueue;
 use crate::rng::Rng;
-use crate::secret::Secret;
 use crate::socket::Socket;
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::timer::Timers;
+use crate::token::Token;
 
 /// Everything of a client but its channels.
 #[derive(Debug)]
@@ -31,13 +31,6 @@ pub(crate) struct Context {
     next_push: u64,
 }
 
-/// The access token, and how often it changed: what was written with an older one is out of date.
-#[derive(Debug)]
-pub(crate) struct Token {
-    pub(crate) current: Option<Secret>,
-    pub(crate) version: u64,
-}
-
 impl Context {
     pub(crate) fn new(config: Config, seed: u64, now: Instant) -> Self {
         Self {
@@ -49,7 +42,7 @@ impl Context {
             stats: Stats::default(),
             socket: Socket::Offline,
             joins: JoinQueue::new(config.limits.joins_per_second_max, now),
-            token: Token { current: config.access_token.clone(), version: 0 },
+            token: Token::new(config.access_token.clone()),
             next_push: 0,
             config,
         }

@@ -37,11 +37,14 @@ pub enum Event {
         /// The time from sending it to its answer.
         round_trip: Duration,
     },
-    /// The server rejects the access token; nothing that needs one is tried before
+    /// Another access token is needed: the current one expires soon, has expired, or was rejected.
+    /// In the latter two cases no join is tried before
     /// [`set_access_token`](crate::Client::set_access_token) brings another.
     TokenNeeded {
-        /// What the server said.
+        /// Why.
         cause: Cause,
+        /// Until when the current one still serves; `None` when it does not.
+        deadline: Option<Instant>,
     },
     /// Something happened on a channel.
     Channel(ChannelId, ChannelEvent),
@@ -121,12 +124,15 @@ pub enum Outcome {
     },
     /// It was handed to the driver and asks for no reply.
     Sent,
-    /// No reply came in time, or the channel was not joined in time to send it.
+    /// No reply came in time.
     TimedOut,
+    /// It was never sent, because the channel was not joined within its time to live.
+    Expired,
     /// The connection or the join ended while the reply was awaited; whether the server acted on
     /// the push is not known.
     Interrupted,
-    /// It was never sent, because the channel ended first.
+    /// It was never sent: the channel ended first, a newer push with its key took its place, or too
+    /// many waited.
     Dropped,
 }
 

@@ -17,9 +17,9 @@ pub(crate) struct JoinQueue {
     /// The instant at which the budget would be full again; each join moves it by one interval.
     full_at: Instant,
     interval: Duration,
-    /// Whether the server rejected the access token, so that each further join would only hold
+    /// Channels whose turn came while the access token was dead: each further join would only hold
     /// the connection for the seconds that a refusal takes.
-    pub(crate) paused: bool,
+    held: BTreeSet<ChannelId>,
 }
 
 /// Whose turn it is.
@@ -42,7 +42,7 @@ impl JoinQueue {
             members: BTreeSet::new(),
             full_at: now,
             interval: Duration::from_secs(1) / per_second.max(1),
-            paused: false,
+            held: BTreeSet::new(),
         }
     }
 
@@ -55,11 +55,38 @@ impl JoinQueue {
     /// Gives up a channel's place, because it has something else to do than to join.
     pub(crate) fn remove(&mut self, channel: ChannelId) {
         self.members.remove(&channel);
+        self.held.remove(&channel);
     }
 
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
         self.members.clear();
+        self.held.clear();
+    }
+
+    /// Sets a channel aside whose turn it was, until [`release`](Self::release). Its turn costs
+    /// nothing.
+    pub(crate) fn hold(&mut self, channel: ChannelId) {
+        self.held.insert(channel);
+        let full_at = self.full_at.since_epoch().saturating_sub(self.interval);
+        self.full_at = Instant::from_epoch(full_at);
+    }
+
+    /// Lets the channels that were set aside wait for their turn again.
+    pub(crate) fn release(&mut self) {
+        for channel in core::mem::take(&mut self.held) {
+            self.push(channel);
+        }
+    }
+
+    /// Whether a channel waits for its turn.
+    pub(crate) fn is_waiting(&self, channel: ChannelId) -> bool {
+        self.members.contains(&channel)
+    }
+
+    /// Whether a channel was set aside.
+    pub(crate) fn is_held(&self, channel: ChannelId) -> bool {
+        self.held.contains(&channel)
     }
 
     /// Takes the next turn, if there is one now.
@@ -68,7 +95,7 @@ impl JoinQueue {
         while self.waiting.front().is_some_and(|first| !self.members.contains(first)) {
             self.waiting.pop_front();
         }
-        if self.paused || self.waiting.is_empty() {
+        if self.waiting.is_empty() {
             return Turn::Nobody;
         }
         let spent = self.full_at.saturating_duration_since(now);

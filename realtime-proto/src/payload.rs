@@ -1,6 +1,5 @@
 //! What a message carries: raw JSON or opaque bytes, never parsed before someone asks.
 
-use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -37,7 +36,8 @@ impl Payload {
     /// [`PayloadError`] when the value cannot be written as JSON, for instance a map whose keys
     /// are not strings.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, PayloadError> {
-        let text = serde_json::to_vec(value).map_err(|e| PayloadError::new(&e))?;
+        let text =
+            serde_json::to_vec(value).map_err(|e| PayloadError::Unwritable(e.to_string()))?;
         Ok(Self { bytes: Bytes::from(text), json: true })
     }
 
@@ -53,13 +53,13 @@ impl Payload {
     /// assert!(Payload::from_json(r#"{"x": 1}"#).is_ok());
     /// assert_eq!(
     ///     Payload::from_json("{x: 1}").unwrap_err().to_string(),
-    ///     "the payload is not the JSON asked for: key must be a string at line 1 column 2",
+    ///     "the payload is not JSON: key must be a string at line 1 column 2",
     /// );
     /// ```
     pub fn from_json(text: impl Into<String>) -> Result<Self, PayloadError> {
         let text = text.into();
         serde_json::from_str::<&serde_json::value::RawValue>(&text)
-            .map_err(|e| PayloadError::new(&e))?;
+            .map_err(|e| PayloadError::NotJson(e.to_string()))?;
         Ok(Self { bytes: Bytes::from(text), json: true })
     }
 
@@ -92,9 +92,9 @@ impl Payload {
     /// [`PayloadError`] when the payload is binary or its JSON does not fit `T`.
     pub fn to<'a, T: Deserialize<'a>>(&'a self) -> Result<T, PayloadError> {
         if !self.json {
-            return Err(PayloadError { what: Cow::Borrowed("it is binary") });
+            return Err(PayloadError::Binary);
         }
-        serde_json::from_slice(&self.bytes).map_err(|e| PayloadError::new(&e))
+        serde_json::from_slice(&self.bytes).map_err(|e| PayloadError::Mismatch(e.to_string()))
     }
 
     /// The JSON text, or `None` for a binary payload.
@@ -151,17 +151,21 @@ impl fmt::Debug for Payload {
 
 /// A payload could not be written or read as asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the payload is not the JSON asked for: {what}")]
-pub struct PayloadError {
-    what: Cow<'static, str>,
-}
-
-impl PayloadError {
-    pub(crate) fn new(error: &serde_json::Error) -> Self {
-        Self { what: Cow::Owned(error.to_string()) }
-    }
-
-    pub(crate) const fn not_an_object() -> Self {
-        Self { what: Cow::Borrowed("it is not an object") }
-    }
+#[non_exhaustive]
+pub enum PayloadError {
+    /// The text is not JSON.
+    #[error("the payload is not JSON: {0}")]
+    NotJson(String),
+    /// The JSON is not of the type it was to be read as.
+    #[error("the payload does not fit: {0}")]
+    Mismatch(String),
+    /// The value has no form in JSON.
+    #[error("the value cannot be written as JSON: {0}")]
+    Unwritable(String),
+    /// The payload is bytes.
+    #[error("the payload is bytes, not JSON")]
+    Binary,
+    /// Only an object will do here.
+    #[error("the payload is not a JSON object; write it as {{…}}")]
+    NotAnObject,
 }

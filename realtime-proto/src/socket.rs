@@ -19,6 +19,8 @@ pub(crate) enum Socket {
     Waiting { retry_at: Instant },
     /// Wanted, but trying again is pointless until something changes.
     Stopped { cause: Cause },
+    /// Wanted as soon as there is a channel; closed because there was none.
+    Resting,
 }
 
 /// The state of one open connection, dropped as a whole when it goes, so that nothing of it can
@@ -84,18 +86,22 @@ impl Socket {
     pub(crate) const fn connection(&self) -> Option<&Connection> {
         match self {
             Self::Online(connection) => Some(connection),
-            Self::Offline | Self::Opening { .. } | Self::Waiting { .. } | Self::Stopped { .. } => {
-                None
-            }
+            Self::Offline
+            | Self::Opening { .. }
+            | Self::Waiting { .. }
+            | Self::Stopped { .. }
+            | Self::Resting => None,
         }
     }
 
     pub(crate) const fn connection_mut(&mut self) -> Option<&mut Connection> {
         match self {
             Self::Online(connection) => Some(connection),
-            Self::Offline | Self::Opening { .. } | Self::Waiting { .. } | Self::Stopped { .. } => {
-                None
-            }
+            Self::Offline
+            | Self::Opening { .. }
+            | Self::Waiting { .. }
+            | Self::Stopped { .. }
+            | Self::Resting => None,
         }
     }
 
@@ -104,7 +110,7 @@ impl Socket {
         match self {
             Self::Opening { id } => Some(*id),
             Self::Online(connection) => Some(connection.id),
-            Self::Offline | Self::Waiting { .. } | Self::Stopped { .. } => None,
+            Self::Offline | Self::Waiting { .. } | Self::Stopped { .. } | Self::Resting => None,
         }
     }
 }

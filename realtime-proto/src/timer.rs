@@ -14,6 +14,10 @@ pub enum Timer {
     Reconnect,
     /// The connection has lived long enough to count as good.
     Stable,
+    /// The access token expires soon.
+    TokenExpiring,
+    /// There has been no channel for so long that the connection is not needed.
+    Empty,
     /// The next heartbeat is due.
     Heartbeat,
     /// The heartbeat that was sent should have been answered by now.

@@ -43,10 +43,7 @@ pub fn decode_text(data: &[u8]) {
         let Body::Json(payload) = envelope.body else {
             panic!("a text frame gave {:?}", envelope.body);
         };
-        assert!(
-            Payload::from_json(payload).is_ok(),
-            "not JSON: {payload:.100}"
-        );
+        assert!(Payload::from_json(payload).is_ok(), "not JSON: {payload:.100}");
         assert!(is_slice_of(payload.as_bytes(), frame.as_bytes()));
         for from in SENDERS {
             check_roundtrip(vsn, from, &envelope);
@@ -88,16 +85,7 @@ pub fn decode_binary(data: &[u8]) {
                 (5 + refs + topic + status.len(), *response)
             }
             (2, Sender::Server, Body::Binary(payload)) => (3 + refs + topic + event, *payload),
-            (
-                kind @ (3 | 4),
-                _,
-                Body::UserBroadcast {
-                    event,
-                    metadata,
-                    payload,
-                    ..
-                },
-            ) => {
+            (kind @ (3 | 4), _, Body::UserBroadcast { event, metadata, payload, .. }) => {
                 assert_eq!(kind == 3, from == Sender::Client);
                 let fixed = if kind == 3 { 7 } else { 5 };
                 let metadata = metadata.unwrap_or("").len();
@@ -133,11 +121,7 @@ pub fn roundtrip(data: &[u8]) {
     let choice = input.byte();
     let vsn = if choice & 1 == 0 { Vsn::V2 } else { Vsn::V1 };
     let from = SENDERS[usize::from(choice >> 1 & 1)];
-    let encoding = if choice & 4 == 0 {
-        Encoding::Binary
-    } else {
-        Encoding::Json
-    };
+    let encoding = if choice & 4 == 0 { Encoding::Binary } else { Encoding::Json };
     let join_ref = (choice & 8 != 0).then(|| input.text());
     let msg_ref = (choice & 16 != 0).then(|| input.text());
     let metadata = (choice & 32 != 0).then(|| input.text());
@@ -150,16 +134,8 @@ pub fn roundtrip(data: &[u8]) {
     let body = match choice >> 6 {
         0 => Body::Json(json.as_json().unwrap_or_default()),
         1 => Body::Binary(rest),
-        2 => Body::Reply {
-            status: word,
-            response: rest,
-        },
-        _ => Body::UserBroadcast {
-            event: word,
-            encoding,
-            metadata,
-            payload: rest,
-        },
+        2 => Body::Reply { status: word, response: rest },
+        _ => Body::UserBroadcast { event: word, encoding, metadata, payload: rest },
     };
     let envelope = Envelope {
         join_ref: join_ref.map(Cow::Borrowed),
@@ -222,12 +198,7 @@ fn header_lengths(from: Sender, envelope: &Envelope<'_>) -> Vec<usize> {
         (Body::Binary(_), Sender::Client) => vec![join_ref, msg_ref, topic, event],
         (Body::Binary(_), Sender::Server) => vec![join_ref, topic, event],
         (Body::Reply { status, .. }, _) => vec![join_ref, msg_ref, topic, status.len()],
-        (
-            Body::UserBroadcast {
-                event, metadata, ..
-            },
-            from,
-        ) => {
+        (Body::UserBroadcast { event, metadata, .. }, from) => {
             let mut lengths = vec![topic, event.len(), metadata.unwrap_or("").len()];
             if from == Sender::Client {
                 lengths.extend([join_ref, msg_ref]);

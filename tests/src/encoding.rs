@@ -13,9 +13,7 @@
 pub fn unhex(text: &str) -> Vec<u8> {
     assert!(text.len() % 2 == 0, "{text:?} has an odd number of digits");
     let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .unwrap_or_else(|| panic!("{text:?} is not hexadecimal"))
+        char::from(byte).to_digit(16).unwrap_or_else(|| panic!("{text:?} is not hexadecimal"))
     };
     text.as_bytes()
         .chunks_exact(2)

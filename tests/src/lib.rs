@@ -14,9 +14,7 @@ use std::path::{Path, PathBuf};
 /// Where `tests/fixtures/{name}` lies.
 #[must_use]
 pub fn fixture_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
 /// The text of `tests/fixtures/{name}`.
@@ -29,3 +27,8 @@ pub fn fixture(name: &str) -> String {
     let path = fixture_path(name);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

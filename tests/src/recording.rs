@@ -144,10 +144,7 @@ impl Recording {
                     .unwrap_or_else(|| panic!("{name}:{line_number} is not understood: {line}"))
             })
             .collect();
-        Self {
-            name: name.into(),
-            steps,
-        }
+        Self { name: name.into(), steps }
     }
 
     /// The connections, in alphabetical order.
@@ -163,11 +160,7 @@ impl Recording {
                 continue;
             };
             if let What::Open { url } = &step.what {
-                let connection = Connection {
-                    name: name.into(),
-                    vsn: vsn(url),
-                    steps: Vec::new(),
-                };
+                let connection = Connection { name: name.into(), vsn: vsn(url), steps: Vec::new() };
                 let other = connections.insert(name, connection);
                 assert!(other.is_none(), "{}: {name} opens twice", self.name);
             }
@@ -203,20 +196,12 @@ fn step(line: usize, value: &Value) -> Option<Step> {
         "open" => What::Open { url: data()? },
         "upgrade" => What::Upgraded,
         "opened" => What::Opened,
-        "refused" => What::Refused {
-            status: number("status")?,
-            body: data()?,
-        },
+        "refused" => What::Refused { status: number("status")?, body: data()? },
         "text" => text(from?, data()?),
-        "binary" => What::Frame {
-            from: from?,
-            frame: Frame::binary(unbase64(&data()?)),
-        },
-        "close" => What::Close {
-            from: from?,
-            code: number("code"),
-            reason: data().unwrap_or_default(),
-        },
+        "binary" => What::Frame { from: from?, frame: Frame::binary(unbase64(&data()?)) },
+        "close" => {
+            What::Close { from: from?, code: number("code"), reason: data().unwrap_or_default() }
+        }
         "ping" | "pong" => What::Control,
         "http" => What::Http {
             from: from?,
@@ -244,8 +229,5 @@ fn text(from: Sender, data: String) -> What {
     if data.starts_with('(') {
         return What::Elided { description: data };
     }
-    What::Frame {
-        from,
-        frame: Frame::text(data),
-    }
+    What::Frame { from, frame: Frame::text(data) }
 }

@@ -139,9 +139,11 @@ fn every_module_of_the_core_has_its_place_or_is_plumbing_of_the_client() {
         "outbox.rs",
         "pacing.rs",
         "payload.rs",
+        "push.rs",
         "secret.rs",
         "socket.rs",
         "stats.rs",
+        "token.rs",
         "transmit.rs",
     ];
     let plumbing: BTreeSet<String> = plumbing.map(str::to_owned).into();

@@ -58,10 +58,7 @@ impl Expected {
         let body = match self.kind.as_str() {
             "text" => Body::Json(core::str::from_utf8(payload).expect("JSON is UTF-8")),
             "push" | "broadcast" => Body::Binary(payload),
-            "reply" => Body::Reply {
-                status: &self.status,
-                response: payload,
-            },
+            "reply" => Body::Reply { status: &self.status, response: payload },
             "user_broadcast_push" | "user_broadcast" => Body::UserBroadcast {
                 event: &self.user_event,
                 encoding: self.encoding,
@@ -133,10 +130,7 @@ fn a_client_text_frame_is_written_in_the_order_of_the_official_clients() {
         // Only the payload is copied from what was read, for it is the caller's order.
         let expected = Expected::new(&golden);
         let body = core::mem::replace(&mut envelope.body, Body::Json("null"));
-        let rebuilt = Envelope {
-            body,
-            ..expected.envelope()
-        };
+        let rebuilt = Envelope { body, ..expected.envelope() };
         let mut ours = Vec::new();
         let kind = encode(golden.vsn, golden.from, &rebuilt, &mut ours);
         assert_eq!(kind, Ok(FrameKind::Text), "{}", golden.name);
@@ -181,10 +175,7 @@ fn a_binary_push_of_a_server_has_four_header_bytes_and_no_ref() {
         body: Body::Binary(b"\xFF\0"),
     };
     let frame = Frame::binary(bytes.clone());
-    assert_eq!(
-        decode(Vsn::V2, Sender::Server, &frame),
-        Ok(envelope.clone())
-    );
+    assert_eq!(decode(Vsn::V2, Sender::Server, &frame), Ok(envelope.clone()));
     let mut ours = Vec::new();
     let kind = encode(Vsn::V2, Sender::Server, &envelope, &mut ours);
     assert_eq!((kind, ours), (Ok(FrameKind::Binary), bytes));

@@ -38,10 +38,7 @@ impl Message {
         let body = match self.body {
             Kind::Json => Body::Json(&self.json),
             Kind::Binary => Body::Binary(&self.payload),
-            Kind::Reply => Body::Reply {
-                status: &self.word,
-                response: &self.payload,
-            },
+            Kind::Reply => Body::Reply { status: &self.word, response: &self.payload },
             Kind::UserBroadcast(encoding) => Body::UserBroadcast {
                 event: &self.word,
                 encoding,
@@ -110,11 +107,7 @@ fn json_values() -> impl Strategy<Value = Value> {
 
 fn json_texts() -> impl Strategy<Value = String> {
     (json_values(), any::<bool>(), "[ \t\r\n]{0,3}").prop_map(|(value, pretty, space)| {
-        if pretty {
-            format!("{space}{value:#}{space}")
-        } else {
-            value.to_string()
-        }
+        if pretty { format!("{space}{value:#}{space}") } else { value.to_string() }
     })
 }
 
@@ -136,17 +129,7 @@ fn messages<S: Strategy<Value = String> + 'static>(
     let bodies = (vec(any::<u8>(), 0..400), json_texts(), kinds());
     (refs, names, bodies).prop_map(|((join_ref, msg_ref), names, (payload, json, body))| {
         let (topic, event, word, metadata) = names;
-        Message {
-            join_ref,
-            msg_ref,
-            topic,
-            event,
-            word,
-            metadata,
-            payload,
-            json,
-            body,
-        }
+        Message { join_ref, msg_ref, topic, event, word, metadata, payload, json, body }
     })
 }
 
@@ -169,9 +152,7 @@ fn binary_payload<'a>(body: &Body<'a>) -> Option<&'a [u8]> {
     match body {
         Body::Json(_) => None,
         Body::Binary(payload)
-        | Body::Reply {
-            response: payload, ..
-        }
+        | Body::Reply { response: payload, .. }
         | Body::UserBroadcast { payload, .. } => Some(payload),
     }
 }
@@ -364,9 +345,6 @@ fn a_binary_field_of_255_bytes_fits_and_one_of_256_is_named() {
         encode(Vsn::V2, Sender::Client, &envelope, &mut Vec::new())
     };
     assert_eq!(write(255), Ok(FrameKind::Binary));
-    let error = EncodeError::FieldTooLong {
-        field: "topic",
-        len: 256,
-    };
+    let error = EncodeError::FieldTooLong { field: "topic", len: 256 };
     assert_eq!(write(256), Err(error));
 }

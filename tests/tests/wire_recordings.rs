@@ -53,67 +53,27 @@ const FRAMES: [(&str, usize, usize); 39] = [
 const REFUSED: [(&str, &str, Sender); 20] = [
     ("phoenix-v2-malformed", "not JSON", Sender::Client),
     ("phoenix-v2-malformed", "empty text frame", Sender::Client),
-    (
-        "phoenix-v2-malformed",
-        "JSON of the other version",
-        Sender::Client,
-    ),
+    ("phoenix-v2-malformed", "JSON of the other version", Sender::Client),
     ("phoenix-v2-malformed", "JSON null", Sender::Client),
     ("phoenix-v2-malformed", "array of 4", Sender::Client),
     ("phoenix-v2-malformed", "empty binary frame", Sender::Client),
-    (
-        "phoenix-v2-malformed",
-        "binary with unknown kind 9",
-        Sender::Client,
-    ),
-    (
-        "phoenix-v2-malformed",
-        "binary push truncated",
-        Sender::Client,
-    ),
-    (
-        "phoenix-v2-malformed",
-        "binary reply kind sent by a client",
-        Sender::Client,
-    ),
+    ("phoenix-v2-malformed", "binary with unknown kind 9", Sender::Client),
+    ("phoenix-v2-malformed", "binary push truncated", Sender::Client),
+    ("phoenix-v2-malformed", "binary reply kind sent by a client", Sender::Client),
     ("supabase-v1-malformed", "not JSON", Sender::Client),
     ("supabase-v1-malformed", "empty text frame", Sender::Client),
-    (
-        "supabase-v1-malformed",
-        "JSON of the other version",
-        Sender::Client,
-    ),
+    ("supabase-v1-malformed", "JSON of the other version", Sender::Client),
     ("supabase-v1-malformed", "array of 4", Sender::Client),
     // A V2 array on a V1 connection.
     ("supabase-v1-malformed", "array of 6", Sender::Client),
     ("supabase-v1-malformed", "invalid UTF-8", Sender::Client),
-    (
-        "supabase-v1-malformed",
-        "empty binary frame",
-        Sender::Client,
-    ),
-    (
-        "supabase-v1-malformed",
-        "binary of unknown kind 9",
-        Sender::Client,
-    ),
-    (
-        "supabase-v1-malformed",
-        "user broadcast push truncated",
-        Sender::Client,
-    ),
+    ("supabase-v1-malformed", "empty binary frame", Sender::Client),
+    ("supabase-v1-malformed", "binary of unknown kind 9", Sender::Client),
+    ("supabase-v1-malformed", "user broadcast push truncated", Sender::Client),
     // Legal on V2; V1 has no binary frames, and the server gave no answer.
-    (
-        "supabase-v1-malformed",
-        "Phoenix binary push (kind 0) on a joined channel",
-        Sender::Client,
-    ),
+    ("supabase-v1-malformed", "Phoenix binary push (kind 0) on a joined channel", Sender::Client),
     // The server pastes the unchecked JSON of a V2 sender into `"payload":not json`.
-    (
-        "supabase-v2-user-broadcast-binary",
-        "v1client",
-        Sender::Server,
-    ),
+    ("supabase-v2-user-broadcast-binary", "v1client", Sender::Server),
 ];
 
 fn frames(connection: &Connection) -> impl Iterator<Item = (&Step, Vsn, Sender, &Frame)> {
@@ -160,14 +120,7 @@ fn what_phoenix_cannot_decode_is_exactly_what_we_cannot() {
     let (mut bad, mut good) = (0, 0);
     for connection in Recording::load("phoenix-v2-malformed").connections() {
         let crashed = connection.steps.iter().any(|step| {
-            matches!(
-                &step.what,
-                What::Close {
-                    from: Sender::Server,
-                    code: Some(1011),
-                    ..
-                }
-            )
+            matches!(&step.what, What::Close { from: Sender::Server, code: Some(1011), .. })
         });
         let error =
             frames(&connection).any(|(_, vsn, from, frame)| decode(vsn, from, frame).is_err());
@@ -234,12 +187,7 @@ fn every_recorded_text_frame_reads_the_same_after_it_was_written_again() {
                 let kind = encode(vsn, from, &envelope, &mut ours);
                 assert_eq!(kind, Ok(FrameKind::Text), "{name}:{}", step.line);
                 let again = Frame::Text(ours.into());
-                assert_eq!(
-                    decode(vsn, from, &again),
-                    Ok(envelope),
-                    "{name}:{}",
-                    step.line
-                );
+                assert_eq!(decode(vsn, from, &again), Ok(envelope), "{name}:{}", step.line);
                 texts += 1;
             }
         }
@@ -257,18 +205,11 @@ fn the_largest_recorded_push_and_its_echo_arrive_whole() {
         .filter(|(.., frame)| frame.as_bytes().len() > 200_000)
         .map(|(_, vsn, from, frame)| match decode(vsn, from, frame) {
             Ok(Envelope {
-                body:
-                    Body::Binary(payload)
-                    | Body::Reply {
-                        response: payload, ..
-                    },
+                body: Body::Binary(payload) | Body::Reply { response: payload, .. },
                 ..
             }) => (from, payload.len()),
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(
-        payloads,
-        [(Sender::Client, 300_000), (Sender::Server, 300_000)]
-    );
+    assert_eq!(payloads, [(Sender::Client, 300_000), (Sender::Server, 300_000)]);
 }

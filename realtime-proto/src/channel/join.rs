@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::push::Target;
 use super::slot::Slot;
 use super::state::{Input, Joined, State, Step, step};
 use crate::config::Flavor;
@@ -74,20 +75,22 @@ impl Slot {
         // Replies to pushes of an older join come before the reply to this one or not at all.
         self.pushes.interrupt(self.id, ctx);
         self.joined_at = Some(ctx.now);
-        self.state = State::Joined(Joined {
+        let joined = Joined {
             join_ref,
             awaits_presence: self.config.presence(),
             awaits_postgres: self.config.is_supabase() && !sent.is_empty(),
             ids,
             trouble: None,
-        });
+        };
+        self.enter(State::Joined(joined), ctx.now);
         ctx.emit(self.id, ChannelEvent::Joined { response });
         if self.config.is_supabase() && self.token_version != ctx.token.version {
             self.push_token(ctx);
         }
         self.track.on_joined();
         self.flush_track(ctx);
-        let target = super::push::Target { channel: self.id, topic: &self.topic, joined: None };
+        let (channel, overflow) = (self.id, self.config.overflow);
+        let target = Target { channel, topic: &self.topic, joined: Some(join_ref), overflow };
         self.pushes.flush(join_ref, target, ctx);
         self.check_live(ctx);
         if self.distinct_bindings() != sent {
@@ -98,8 +101,7 @@ impl Slot {
     /// Emits `Live` when the last thing that was awaited has come.
     pub(crate) fn check_live(&mut self, ctx: &mut Context) {
         let live = matches!(&self.state, State::Joined(joined) if joined.is_live());
-        if live && !self.live {
-            self.live = true;
+        if live && self.set_live(true, ctx.now) {
             ctx.stats.channels_live += 1;
             ctx.emit(self.id, ChannelEvent::Live);
         }
@@ -133,7 +135,8 @@ impl Slot {
         ctx.timers.set(Timer::Join(self.id), ctx.now + ctx.config.join_timeout);
         ctx.stats.joins += 1;
         self.lower(ctx);
-        self.state = State::Joining { join_ref, sent: Vec::new() };
+        self.joins += 1;
+        self.enter(State::Joining { join_ref, sent: Vec::new() }, ctx.now);
     }
 
     /// The ids of the bindings, by the server's reply; `None` when it confirms other bindings.
@@ -171,11 +174,13 @@ impl Slot {
         self.gave_up = retry_at.is_none();
         let needs_token = cause.kind.retry() == Retry::NewToken;
         let rejected = matches!(cause.kind, CauseKind::TokenExpired | CauseKind::TokenInvalid);
-        self.state = State::Errored { cause: cause.clone(), retry_at };
+        self.enter(State::Errored { cause: cause.clone(), retry_at }, ctx.now);
         ctx.emit(self.id, ChannelEvent::Errored { cause: cause.clone(), retry_at });
         if needs_token {
-            ctx.joins.paused |= rejected;
-            ctx.events.push_back(Event::TokenNeeded { cause });
+            if rejected {
+                ctx.token.condemn();
+            }
+            ctx.events.push_back(Event::TokenNeeded { cause, deadline: None });
         }
     }
 
@@ -212,7 +217,7 @@ impl Slot {
             *retry_at = None;
             return;
         }
-        self.state = State::Errored { cause: cause.clone(), retry_at: None };
+        self.enter(State::Errored { cause: cause.clone(), retry_at: None }, ctx.now);
         ctx.emit(self.id, ChannelEvent::Errored { cause, retry_at: None });
     }
 
@@ -248,7 +253,7 @@ impl Slot {
         let topic = Arc::clone(&self.topic);
         ctx.outbox.push(Outgoing::Leave { socket, topic, join_ref, msg_ref: leave_ref });
         ctx.timers.set(Timer::Leave(self.id), ctx.now + ctx.config.leave_timeout);
-        self.state = State::Leaving { join_ref, leave_ref };
+        self.enter(State::Leaving { join_ref, leave_ref }, ctx.now);
     }
 
     pub(crate) fn end(&mut self, cause: Cause, ctx: &mut Context) -> Fate {
@@ -274,7 +279,7 @@ impl Slot {
 
     /// The channel stops being joined: what it shows is out of date from here on.
     fn lower(&mut self, ctx: &mut Context) {
-        if core::mem::take(&mut self.live) {
+        if self.set_live(false, ctx.now) {
             ctx.stats.channels_live -= 1;
         }
         let joined_for = self.joined_at.take().map(|at| ctx.now.saturating_duration_since(at));

@@ -5,6 +5,7 @@
 //!
 //! [`open_channel`]: crate::Client::open_channel
 
+mod info;
 mod join;
 mod push;
 mod slot;
@@ -12,6 +13,7 @@ mod state;
 mod table;
 mod track;
 
+pub use info::{Awaits, ChannelInfo};
 pub(crate) use join::Fate;
 pub(crate) use slot::Slot;
 pub use state::ChannelState;
@@ -26,8 +28,9 @@ use crate::error::{BindError, PushError};
 use crate::event::BindingId;
 use crate::ids::{ChannelId, PushId};
 use crate::outbox::Message;
-use crate::payload::Payload;
+use crate::payload::{Payload, PayloadError};
 use crate::presence::Presence;
+use crate::push::PushOptions;
 use crate::supabase::{Binding, Cause};
 use crate::time::Instant;
 
@@ -105,7 +108,37 @@ impl<'a> Channel<'a> {
         payload: Payload,
         now: Instant,
     ) -> Result<PushId, PushError> {
-        self.send(Message::Event { event: event.into(), payload }, true, now)
+        self.push_with(event, payload, PushOptions::new(), now)
+    }
+
+    /// Sends an event as [`push`](Self::push) does, with a deadline, a time to live or a key of its
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant, Payload, PushOptions};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let id = client.open_channel("room:lobby", ChannelConfig::phoenix(Payload::empty()), now)?;
+    /// let mut room = client.channel(id).expect("it was just opened");
+    /// let newest_only = PushOptions::new().coalesced_by("typing");
+    /// room.push_with("typing", Payload::from_json("{}")?, newest_only, now)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn push_with(
+        &mut self,
+        event: impl Into<String>,
+        payload: Payload,
+        options: PushOptions,
+        now: Instant,
+    ) -> Result<PushId, PushError> {
+        self.send(Message::Event { event: event.into(), payload }, options, now)
     }
 
     /// Sends an event for which no reply is expected; the outcome is `Sent` as soon as it is
@@ -120,7 +153,7 @@ impl<'a> Channel<'a> {
         payload: Payload,
         now: Instant,
     ) -> Result<PushId, PushError> {
-        self.send(Message::Event { event: event.into(), payload }, false, now)
+        self.push_with(event, payload, PushOptions::new().without_reply(), now)
     }
 
     /// Broadcasts to the other members of a Supabase channel.
@@ -154,16 +187,33 @@ impl<'a> Channel<'a> {
         payload: Payload,
         now: Instant,
     ) -> Result<PushId, PushError> {
+        self.broadcast_with(event, payload, PushOptions::new(), now)
+    }
+
+    /// Broadcasts as [`broadcast`](Self::broadcast) does, with a deadline, a time to live or a key
+    /// of its own. Whether there is a reply is decided by `ack` alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast).
+    pub fn broadcast_with(
+        &mut self,
+        event: impl Into<String>,
+        payload: Payload,
+        options: PushOptions,
+        now: Instant,
+    ) -> Result<PushId, PushError> {
         let Flavor::Supabase(config) = &self.slot().config.flavor else {
             return Err(PushError::NotSupabase);
         };
-        let (ack, event) = (config.broadcast.ack, event.into());
+        let options = PushOptions { reply: config.broadcast.ack, ..options };
+        let event = event.into();
         let message = if payload.is_binary() {
             Message::BinaryBroadcast { event, payload }
         } else {
             Message::Broadcast { event, payload }
         };
-        self.send(message, ack, now)
+        self.send(message, options, now)
     }
 
     /// Shows `payload`, a JSON object, as this client's presence, now and after every rejoin,
@@ -192,7 +242,7 @@ impl<'a> Channel<'a> {
     /// ```
     pub fn track(&mut self, payload: Payload, now: Instant) -> Result<(), PushError> {
         if !payload.is_object() {
-            return Err(PushError::Payload(crate::payload::PayloadError::not_an_object()));
+            return Err(PushError::Payload(PayloadError::NotAnObject));
         }
         self.set_track(Some(payload), now)
     }
@@ -245,8 +295,13 @@ impl<'a> Channel<'a> {
         self.client.on_channel_input(self.id, Input::RetryDue, now);
     }
 
-    fn send(&mut self, message: Message, reply: bool, now: Instant) -> Result<PushId, PushError> {
-        self.client.with_slot(self.id, now, |slot, ctx| slot.push(message, reply, ctx))
+    fn send(
+        &mut self,
+        message: Message,
+        options: PushOptions,
+        now: Instant,
+    ) -> Result<PushId, PushError> {
+        self.client.with_slot(self.id, now, |slot, ctx| slot.push(message, options, ctx))
     }
 
     fn set_track(&mut self, wanted: Option<Payload>, now: Instant) -> Result<(), PushError> {

@@ -1,6 +1,7 @@
 //! Pushes of one channel: those that wait for the join, and those that wait for their reply.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::error::PushError;
 use crate::event::{ChannelEvent, Outcome};
 use crate::ids::{ChannelId, PushId, Ref};
 use crate::outbox::{Message, Outgoing};
+use crate::push::{Overflow, PushOptions};
 use crate::socket::Waiter;
 use crate::timer::Timer;
 use crate::wire::{EncodeError, Vsn};
@@ -25,6 +27,7 @@ pub(crate) struct Pushes {
 struct Waiting {
     id: PushId,
     message: Message,
+    key: Option<String>,
     reply: bool,
     timeout: Duration,
 }
@@ -35,6 +38,7 @@ pub(crate) struct Target<'a> {
     pub(crate) channel: ChannelId,
     pub(crate) topic: &'a Arc<str>,
     pub(crate) joined: Option<Ref>,
+    pub(crate) overflow: Overflow,
 }
 
 impl Pushes {
@@ -42,22 +46,19 @@ impl Pushes {
     pub(crate) fn push(
         &mut self,
         message: Message,
-        reply: bool,
+        options: PushOptions,
         target: Target<'_>,
         ctx: &mut Context,
     ) -> Result<PushId, PushError> {
         check(&message, target.topic, ctx)?;
-        let limits = &ctx.config.limits;
-        let timeout = ctx.config.push_timeout;
+        let PushOptions { timeout, time_to_live, key, reply } = options;
+        let timeout = timeout.unwrap_or(ctx.config.push_timeout);
         let Some(join_ref) = target.joined else {
-            if self.waiting.len() >= limits.pushes_buffered_max {
-                return Err(PushError::BufferFull { waiting: self.waiting.len() });
-            }
-            let id = ctx.make_push_id();
-            ctx.timers.set(Timer::Push(target.channel, id), ctx.now + timeout);
-            self.waiting.push_back(Waiting { id, message, reply, timeout });
-            return Ok(id);
+            let time_to_live = time_to_live.unwrap_or(ctx.config.push_timeout);
+            let push = |id| Waiting { id, message, key, reply, timeout };
+            return self.wait(push, time_to_live, target, ctx);
         };
+        let limits = &ctx.config.limits;
         for (waiting, max) in [
             (ctx.outbox.len(), limits.transmits_queued_max),
             (self.in_flight.len(), limits.pushes_in_flight_max),
@@ -67,8 +68,47 @@ impl Pushes {
             }
         }
         let id = ctx.make_push_id();
-        self.send(Waiting { id, message, reply, timeout }, join_ref, target, ctx);
+        self.send(Waiting { id, message, key, reply, timeout }, join_ref, target, ctx);
         Ok(id)
+    }
+
+    /// Keeps a push until the join, within the bound and by the policy of the channel.
+    fn wait(
+        &mut self,
+        push: impl FnOnce(PushId) -> Waiting,
+        time_to_live: Duration,
+        target: Target<'_>,
+        ctx: &mut Context,
+    ) -> Result<PushId, PushError> {
+        let (channel, max) = (target.channel, ctx.config.limits.pushes_buffered_max);
+        // The id is taken by value: a push that is refused leaves no trace but a skipped number.
+        let push = push(ctx.make_push_id());
+        let id = push.id;
+        let twin = |waiting: &Waiting| push.key.is_some() && waiting.key == push.key;
+        if let Some(at) = self.waiting.iter().position(twin) {
+            self.drop_at(at, channel, ctx);
+        }
+        if self.waiting.len() >= max {
+            match target.overflow {
+                Overflow::Refuse => {
+                    return Err(PushError::BufferFull { waiting: self.waiting.len() });
+                }
+                Overflow::DropOldest if max > 0 => self.drop_at(0, channel, ctx),
+                Overflow::DropOldest | Overflow::DropNewest => {
+                    end(id, Outcome::Dropped, channel, ctx);
+                    return Ok(id);
+                }
+            }
+        }
+        ctx.timers.set(Timer::Push(channel, id), ctx.now + time_to_live);
+        self.waiting.push_back(push);
+        Ok(id)
+    }
+
+    fn drop_at(&mut self, at: usize, channel: ChannelId, ctx: &mut Context) {
+        if let Some(dropped) = self.waiting.remove(at) {
+            end(dropped.id, Outcome::Dropped, channel, ctx);
+        }
     }
 
     /// Sends what waited for the join, in call order.
@@ -120,10 +160,11 @@ impl Pushes {
             if let Some(connection) = ctx.socket.connection_mut() {
                 connection.forget(msg_ref);
             }
+            end(push, Outcome::TimedOut, channel, ctx);
         } else if let Some(at) = self.waiting.iter().position(|waiting| waiting.id == push) {
             self.waiting.remove(at);
+            end(push, Outcome::Expired, channel, ctx);
         }
-        end(push, Outcome::TimedOut, channel, ctx);
     }
 
     /// The join they were sent on is over; their replies cannot come any more.

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::push::{Pushes, Target};
 use super::state::State;
@@ -13,6 +14,7 @@ use crate::event::BindingId;
 use crate::ids::{ChannelId, PushId, Ref};
 use crate::outbox::Message;
 use crate::presence::Presence;
+use crate::push::PushOptions;
 use crate::supabase::Binding;
 use crate::time::Instant;
 
@@ -31,6 +33,14 @@ pub(crate) struct Slot {
     pub(crate) track: Track,
     /// Failed attempts in a row.
     pub(crate) attempts: u32,
+    /// Since when it is in its state.
+    pub(crate) since: Instant,
+    /// Since when it is not live.
+    down_since: Instant,
+    /// How long it took to become live the last time.
+    pub(crate) time_to_live: Option<Duration>,
+    /// Joins that were sent.
+    pub(crate) joins: u64,
     /// When the current join was accepted.
     pub(crate) joined_at: Option<Instant>,
     /// Whether `Live` was told and still holds.
@@ -42,7 +52,12 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(id: ChannelId, topic: Arc<str>, mut config: ChannelConfig) -> Self {
+    pub(crate) fn new(
+        id: ChannelId,
+        topic: Arc<str>,
+        mut config: ChannelConfig,
+        now: Instant,
+    ) -> Self {
         let bindings = match &mut config.flavor {
             Flavor::Supabase(join) => core::mem::take(&mut join.postgres_changes),
             Flavor::Phoenix { .. } => Vec::new(),
@@ -57,11 +72,35 @@ impl Slot {
             presence: Presence::default(),
             track: Track::default(),
             attempts: 0,
+            since: now,
+            down_since: now,
+            time_to_live: None,
+            joins: 0,
             joined_at: None,
             live: false,
             gave_up: false,
             token_version: 0,
         }
+    }
+
+    /// Goes to another state.
+    pub(crate) fn enter(&mut self, state: State, now: Instant) {
+        self.state = state;
+        self.since = now;
+    }
+
+    /// Goes up or down, and tells whether that is news.
+    pub(crate) fn set_live(&mut self, live: bool, now: Instant) -> bool {
+        if self.live == live {
+            return false;
+        }
+        self.live = live;
+        if live {
+            self.time_to_live = Some(now.saturating_duration_since(self.down_since));
+        } else {
+            self.down_since = now;
+        }
+        true
     }
 
     /// The current join, once it is accepted.
@@ -141,14 +180,19 @@ impl Slot {
     pub(crate) fn push(
         &mut self,
         message: Message,
-        reply: bool,
+        options: PushOptions,
         ctx: &mut Context,
     ) -> Result<PushId, PushError> {
         if matches!(self.state, State::Leaving { .. }) {
             return Err(PushError::Closing);
         }
-        let target = Target { channel: self.id, topic: &self.topic, joined: self.joined() };
-        self.pushes.push(message, reply, target, ctx)
+        let target = Target {
+            channel: self.id,
+            topic: &self.topic,
+            joined: self.joined(),
+            overflow: self.config.overflow,
+        };
+        self.pushes.push(message, options, target, ctx)
     }
 
     /// Tells the server what is tracked, if the channel is joined.

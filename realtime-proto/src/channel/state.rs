@@ -243,7 +243,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write;
+    use core::fmt::Write;
     use std::format;
     use std::string::String;
 

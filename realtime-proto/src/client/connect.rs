@@ -51,13 +51,25 @@ impl Client {
     }
 
     /// Ends the connection on the application's word.
-    pub(super) fn close_socket(&mut self, code: u16, reason: &'static str) {
+    pub(super) fn close_socket(&mut self) {
+        self.end_socket(CauseKind::Requested);
+        self.ctx.socket = Socket::Offline;
+    }
+
+    /// Ends the connection that no channel needs, until one does.
+    pub(super) fn rest(&mut self) {
+        if self.wanted && self.channels.len() == 0 {
+            self.end_socket(CauseKind::Empty);
+            self.ctx.socket = Socket::Resting;
+        }
+    }
+
+    fn end_socket(&mut self, why: CauseKind) {
         if let Some(socket) = self.ctx.socket.id() {
-            self.ctx.outbox.push(Outgoing::Close { socket, code, reason: reason.into() });
-            self.on_down(socket, Cause::new(CauseKind::Requested));
+            self.ctx.outbox.push(Outgoing::Close { socket, code: 1000, reason: "".into() });
+            self.on_down(socket, Cause::new(why));
         }
         self.ctx.timers.cancel(Timer::Reconnect);
-        self.ctx.socket = Socket::Offline;
     }
 
     /// The connection, or the attempt to open one, is over without this side asking.
@@ -78,14 +90,14 @@ impl Client {
         let disconnected = Event::Disconnected { socket, cause: cause.clone(), retry_at };
         self.ctx.events.push_back(disconnected);
         if cause.kind.retry() == Retry::NewToken {
-            self.ctx.events.push_back(Event::TokenNeeded { cause: cause.clone() });
+            self.ctx.events.push_back(Event::TokenNeeded { cause: cause.clone(), deadline: None });
         }
         let channels: Vec<ChannelId> = self.channels().collect();
         for id in channels {
             let Some(slot) = self.channels.get_mut(id) else { continue };
             let fate = slot.on_trouble(Input::SocketLost, cause.clone(), &mut self.ctx);
             if fate == Fate::Gone {
-                self.channels.remove(id);
+                self.forget_channel(id);
             }
         }
     }

@@ -4,11 +4,12 @@ mod connect;
 mod heartbeat;
 mod receive;
 mod send;
+mod token;
 
 use alloc::sync::Arc;
 use core::fmt;
 
-use crate::channel::{Channel, Fate, Input, Slot, State, Table};
+use crate::channel::{Channel, ChannelInfo, Fate, Input, Slot, Table};
 use crate::config::{ChannelConfig, Config, Flavor};
 use crate::context::Context;
 use crate::error::OpenError;
@@ -16,10 +17,9 @@ use crate::event::Event;
 use crate::ids::{ChannelId, SocketId};
 use crate::limits::Limits;
 use crate::pacing::Turn;
-use crate::secret::Secret;
 use crate::socket::Socket;
 use crate::stats::Stats;
-use crate::supabase::{Cause, CauseKind, Retry};
+use crate::supabase::{Cause, CauseKind};
 use crate::time::Instant;
 use crate::timer::Timer;
 use crate::transmit::{CloseReason, Frame, Transmit};
@@ -102,7 +102,7 @@ impl Client {
     pub fn connect(&mut self, now: Instant) {
         self.advance(now);
         self.wanted = true;
-        if matches!(self.ctx.socket, Socket::Offline | Socket::Stopped { .. }) {
+        if matches!(self.ctx.socket, Socket::Offline | Socket::Stopped { .. } | Socket::Resting) {
             self.open_socket();
         }
         self.settle();
@@ -113,7 +113,7 @@ impl Client {
     pub fn disconnect(&mut self, now: Instant) {
         self.advance(now);
         self.wanted = false;
-        self.close_socket(1000, "");
+        self.close_socket();
         self.settle();
     }
 
@@ -145,10 +145,13 @@ impl Client {
         if self.channels.len() >= limits.channels_max {
             return Err(OpenError::TooMany { max: limits.channels_max });
         }
-        let topic: Arc<str> = topic.into();
-        let id = self.channels.insert(&topic, |id| Slot::new(id, Arc::clone(&topic), config));
+        let (topic, at): (Arc<str>, Instant) = (topic.into(), self.ctx.now);
+        let id = self.channels.insert(&topic, |id| Slot::new(id, Arc::clone(&topic), config, at));
+        self.ctx.timers.cancel(Timer::Empty);
         if self.ctx.socket.connection().is_some() {
             self.on_channel_input(id, Input::SocketOpened, now);
+        } else if matches!(self.ctx.socket, Socket::Resting) {
+            self.open_socket();
         }
         self.settle();
         Ok(id)
@@ -180,46 +183,15 @@ impl Client {
         self.channels.by_topic(topic)
     }
 
+    /// A channel at a glance: its state, what it waits for and since when; `None` once it is gone.
+    #[must_use]
+    pub fn channel_info(&self, id: ChannelId) -> Option<ChannelInfo> {
+        Some(self.channels.get(id)?.info(&self.ctx))
+    }
+
     /// The channels that are there, in the order of their handles.
     pub fn channels(&self) -> impl Iterator<Item = ChannelId> {
         self.channels.iter().map(|slot| slot.id)
-    }
-
-    /// Uses another access token from now on, or none: joins carry it, joined channels are told,
-    /// and what waited for a token tries again.
-    ///
-    /// The same token has no effect.
-    pub fn set_access_token(&mut self, token: Option<Secret>, now: Instant) {
-        self.advance(now);
-        if self.ctx.token.current == token {
-            return;
-        }
-        self.ctx.token.current = token;
-        self.ctx.token.version += 1;
-        self.ctx.joins.paused = false;
-        let mut waiting = alloc::vec::Vec::new();
-        for slot in self.channels.iter_mut() {
-            match &slot.state {
-                State::Joined(_) if slot.config.is_supabase() => slot.push_token(&mut self.ctx),
-                State::Errored { cause, .. } if cause.kind.retry() == Retry::NewToken => {
-                    waiting.push(slot.id);
-                }
-                State::Closed
-                | State::Joining { .. }
-                | State::Joined(_)
-                | State::Errored { .. }
-                | State::Leaving { .. } => {}
-            }
-        }
-        for id in waiting {
-            self.on_channel_input(id, Input::RetryDue, now);
-        }
-        let stopped_for_token = matches!(&self.ctx.socket,
-            Socket::Stopped { cause } if cause.kind.retry() == Retry::NewToken);
-        if stopped_for_token {
-            self.open_socket();
-        }
-        self.settle();
     }
 
     /// Checks the connection now: after a hint that the network changed or the machine woke up.
@@ -230,7 +202,8 @@ impl Client {
         match &self.ctx.socket {
             Socket::Online(_) => self.send_probe(),
             Socket::Waiting { .. } => self.open_socket(),
-            Socket::Offline | Socket::Opening { .. } | Socket::Stopped { .. } => {}
+            Socket::Offline | Socket::Opening { .. } | Socket::Stopped { .. } | Socket::Resting => {
+            }
         }
         self.settle();
     }
@@ -332,7 +305,8 @@ impl Client {
             Socket::Offline
             | Socket::Opening { .. }
             | Socket::Online(_)
-            | Socket::Stopped { .. } => None,
+            | Socket::Stopped { .. }
+            | Socket::Resting => None,
         }
     }
 
@@ -359,9 +333,10 @@ impl Client {
         self.ctx.stats.frames_dropped += 1;
     }
 
-    /// Lets joins go on that an auth refusal had stopped.
-    pub(crate) const fn resume_joins(&mut self) {
-        self.ctx.joins.paused = false;
+    /// Lets joins go on that wait for another token, because the application insists.
+    pub(crate) fn resume_joins(&mut self) {
+        self.ctx.token.rehabilitate();
+        self.ctx.joins.release();
     }
 
     /// Gives a channel an input that needs no cause.
@@ -393,9 +368,18 @@ impl Client {
         self.advance(now);
         let Some(slot) = self.channels.get_mut(id) else { return };
         if react(slot, &mut self.ctx) == Fate::Gone {
-            self.channels.remove(id);
+            self.forget_channel(id);
         }
         self.settle();
+    }
+
+    /// A channel is gone; with the last one goes the need for a connection.
+    fn forget_channel(&mut self, id: ChannelId) {
+        self.channels.remove(id);
+        if let (0, Some(after)) = (self.channels.len(), self.ctx.config.disconnect_when_empty_after)
+        {
+            self.ctx.timers.set(Timer::Empty, self.ctx.now + after);
+        }
     }
 
     /// Time never goes back, whatever the driver says.
@@ -413,6 +397,12 @@ impl Client {
             }
             match self.ctx.joins.take(self.ctx.now) {
                 Turn::Now(id) => {
+                    let needs_token =
+                        self.channels.get(id).is_some_and(|slot| slot.config.is_supabase());
+                    if needs_token && self.awaits_token() {
+                        self.ctx.joins.hold(id);
+                        continue;
+                    }
                     let Some(slot) = self.channels.get_mut(id) else { continue };
                     if slot.on_input(Input::Turn, &mut self.ctx) == Fate::Gone {
                         unreachable!("a turn to join does not end a channel");
@@ -439,6 +429,8 @@ impl Client {
             }
             Timer::Reconnect => self.open_socket(),
             Timer::Stable => self.attempts = 0,
+            Timer::Empty => self.rest(),
+            Timer::TokenExpiring => self.on_token_expiring(),
             Timer::Heartbeat => self.on_heartbeat_due(),
             Timer::HeartbeatReply => self.on_heartbeat_missed(),
             // Settling takes the turns.

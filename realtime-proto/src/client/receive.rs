@@ -3,8 +3,6 @@
 use alloc::string::ToString;
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::Client;
 use crate::channel::{Fate, Input, Slot, State};
@@ -16,7 +14,7 @@ use crate::presence::Applied;
 use crate::socket::Waiter;
 use crate::supabase::{Broadcast, Cause, CauseKind, System, SystemStatus, read_changes};
 use crate::transmit::Frame;
-use crate::wire::{self, Body, Envelope, Sender, Vsn};
+use crate::wire::{self, Body, Envelope, Sender, Vsn, json};
 
 /// A reply, text or binary.
 struct Reply {
@@ -292,19 +290,11 @@ fn generation(slot: &Slot, envelope: &Envelope<'_>, vsn: Vsn) -> Generation {
 }
 
 fn read_reply(envelope: &Envelope<'_>, frame: &Bytes) -> Option<Reply> {
-    #[derive(Deserialize)]
-    struct TextReply<'a> {
-        #[serde(borrow)]
-        status: alloc::borrow::Cow<'a, str>,
-        #[serde(borrow, default)]
-        response: Option<&'a RawValue>,
-    }
     match envelope.body {
         Body::Json(text) => {
-            let reply: TextReply<'_> = serde_json::from_str(text).ok()?;
-            let response =
-                reply.response.map_or_else(Payload::empty, |raw| slice(frame, raw.get()));
-            Some(Reply { status: Status::read(&reply.status), response })
+            let [status, response] = json::members(text, ["status", "response"])?;
+            let response = response.map_or_else(Payload::empty, |text| slice(frame, text));
+            Some(Reply { status: Status::read(&json::string(status?)?), response })
         }
         Body::Reply { status, response } => Some(Reply {
             status: Status::read(status),

@@ -7,6 +7,7 @@ use crate::channel::State;
 use crate::config::Flavor;
 use crate::ids::{ChannelId, Ref, SocketId};
 use crate::outbox::{Message, Outgoing};
+use crate::secret::Secret;
 use crate::supabase::{JoinConfig, JoinPayload, write_broadcast};
 use crate::transmit::{Frame, Transmit};
 use crate::wire::{self, Body, Encoding, Envelope, FrameKind, Sender};
@@ -49,7 +50,7 @@ impl Client {
             Flavor::Phoenix { params, .. } => params.as_bytes().to_vec(),
             Flavor::Supabase(config) => {
                 let config = JoinConfig { postgres_changes: bindings, ..config.clone() };
-                let access_token = self.ctx.token.current.as_ref().map(|token| token.expose());
+                let access_token = self.ctx.token.current().map(Secret::expose);
                 serde_json::to_vec(&JoinPayload { config: &config, access_token })
                     .expect("a join payload has nothing that JSON cannot say")
             }
@@ -67,7 +68,7 @@ impl Client {
         let mut payload = core::mem::take(&mut self.payload.0);
         payload.clear();
         payload.extend_from_slice(b"{\"access_token\":");
-        match &self.ctx.token.current {
+        match self.ctx.token.current() {
             Some(token) => wire::write_json_string(token.expose(), &mut payload),
             None => payload.extend_from_slice(b"null"),
         }

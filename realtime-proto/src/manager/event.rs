@@ -38,10 +38,12 @@ pub enum ManagerEvent {
         /// When the next attempt is made, if one is.
         retry_at: Option<Instant>,
     },
-    /// The server rejects the access token.
+    /// Another access token is needed.
     TokenNeeded {
-        /// What the server said.
+        /// Why.
         cause: Cause,
+        /// Until when the current one still serves; `None` when it does not.
+        deadline: Option<Instant>,
     },
     /// Something for one listener.
     Lease(LeaseId, LeaseEvent),

@@ -419,6 +419,12 @@ impl Manager {
         self.pump(now);
     }
 
+    /// Tells the wall clock's time, as [`Client::set_unix_time`].
+    pub fn set_unix_time(&mut self, unix: Duration, now: Instant) {
+        self.client.set_unix_time(unix, now);
+        self.pump(now);
+    }
+
     /// Checks the connection now, as [`Client::probe`].
     pub fn probe(&mut self, now: Instant) {
         self.client.probe(now);
@@ -642,8 +648,8 @@ impl Manager {
                 Event::Disconnected { cause, retry_at, .. } => {
                     self.events.push_back(ManagerEvent::Disconnected { cause, retry_at });
                 }
-                Event::TokenNeeded { cause } => {
-                    self.events.push_back(ManagerEvent::TokenNeeded { cause });
+                Event::TokenNeeded { cause, deadline } => {
+                    self.events.push_back(ManagerEvent::TokenNeeded { cause, deadline });
                 }
                 Event::Violation(violation) => {
                     self.events.push_back(ManagerEvent::Violation(violation));

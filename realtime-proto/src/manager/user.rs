@@ -99,7 +99,7 @@ impl User {
     /// What is tracked.
     pub(crate) fn to_payload(&self) -> Result<Payload, PayloadError> {
         if !self.metadata.is_object() {
-            return Err(PayloadError::not_an_object());
+            return Err(PayloadError::NotAnObject);
         }
         Payload::json(&Tracked {
             user_id: Some(self.user_id.clone()),

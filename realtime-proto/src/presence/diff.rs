@@ -96,10 +96,8 @@ mod tests {
     }
 
     fn changed(applied: Applied) -> PresenceDiff {
-        match applied {
-            Applied::Changed(diff) => diff,
-            other => panic!("{other:?}"),
-        }
+        let Applied::Changed(diff) = applied else { panic!("{applied:?}") };
+        diff
     }
 
     fn synced(members: &[String]) -> Presence {

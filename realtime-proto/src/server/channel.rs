@@ -108,7 +108,7 @@ impl Server {
         match event {
             "phx_leave" => {
                 self.answer(origin, Reply::Ok);
-                self.end_channel(origin, "phx_close", "{}");
+                self.end_channel(id, topic, "phx_close", "{}");
             }
             _ if is_plain => self.relay(origin, event, &envelope.body),
             "broadcast" => self.broadcast_from(origin, private, &envelope.body),
@@ -123,10 +123,34 @@ impl Server {
         self.reply(origin.id, origin.join_ref, origin.msg_ref, origin.topic, reply);
     }
 
-    fn end_channel(&mut self, origin: Origin<'_>, event: &str, payload: &str) {
-        let end = end_of(origin.join_ref, origin.topic, event, payload);
-        self.send(origin.id, &end);
-        self.detach(origin.id, origin.topic);
+    /// Ends a channel of either kind with its last message; whether there was one.
+    fn end_channel(&mut self, id: SessionId, topic: &str, event: &str, payload: &str) -> bool {
+        let Some(channel) = self.detach(id, topic) else {
+            return false;
+        };
+        let join_ref = channel.join_ref.as_deref();
+        self.send(id, &end_of(join_ref, topic, event, payload));
+        true
+    }
+
+    pub(super) fn crash(&mut self, id: SessionId, topic: &str) -> bool {
+        self.end_channel(id, topic, "phx_error", "{\"reason\":\"channel_crash\"}")
+    }
+
+    /// Protocol §6.3.
+    pub(super) fn shut(&mut self, id: SessionId, topic: &str, message: &str) -> bool {
+        let channel = self.sessions.get(&id).and_then(|session| session.channels.get(topic));
+        let Some(channel) = channel else {
+            return false;
+        };
+        if matches!(channel.kind, Kind::Plain) {
+            return false;
+        }
+        let join_ref = channel.join_ref.clone();
+        let payload = system("system", "error", message, topic);
+        let push = push_of(join_ref.as_deref(), topic, "system", &payload);
+        self.send(id, &push);
+        self.end_channel(id, topic, "phx_close", "{}")
     }
 
     /// A plain channel: everything goes to the other members, and is acknowledged.
@@ -134,7 +158,7 @@ impl Server {
         match body {
             Body::Json(text) if Row::read(text).is_none() => {
                 // Phoenix broadcasts maps only.
-                self.end_channel(origin, "phx_error", CRASH);
+                self.crash(origin.id, origin.topic);
             }
             Body::Json(_) | Body::Binary(_) => {
                 let message = broadcast_of(origin.topic, event, body.clone());
@@ -159,7 +183,7 @@ impl Server {
                 let is_object = text.trim_start().starts_with('{');
                 if !is_object && self.has_v2_member(origin.topic, private) {
                     // The V2 serializer of a real server takes maps only.
-                    self.end_channel(origin, "phx_error", CRASH);
+                    self.crash(origin.id, origin.topic);
                     return;
                 }
                 let message = broadcast_of(origin.topic, "broadcast", Body::Json(text));
@@ -190,10 +214,7 @@ impl Server {
     fn presence_from(&mut self, origin: Origin<'_>, private: bool, body: &Body<'_>) {
         if self.is_over_presence_limit(origin) {
             let message = "Client presence rate limit exceeded";
-            let payload = system("system", "error", message, origin.topic);
-            let push = push_of(origin.join_ref, origin.topic, "system", &payload);
-            self.send(origin.id, &push);
-            self.end_channel(origin, "phx_close", "{}");
+            self.shut(origin.id, origin.topic, message);
             return;
         }
         let text = match body {
@@ -325,8 +346,6 @@ impl Server {
         }
     }
 }
-
-const CRASH: &str = "{\"reason\":\"channel_crash\"}";
 
 /// The payload of a user broadcast as a text message; `None` for bytes. What claims to be JSON is
 /// not checked, as on a real server, but text it must be.

@@ -11,6 +11,11 @@
 //! join, read and write everything, private channels included; tokens are remembered and not
 //! verified.
 //!
+//! It differs from a real Supabase server where a stricter answer finds more mistakes: a push with
+//! an older join's `join_ref` is dropped, as by Phoenix 1.8.3 and later, and `phx_leave` with a null
+//! `join_ref` is taken. Integer refs come back as strings, regular expressions in filters are
+//! refused, and nothing is stored, so a replay is empty.
+//!
 //! # Driving it
 //!
 //! After any call with `&mut self`, drain [`poll_transmit`](Server::poll_transmit) and
@@ -356,6 +361,44 @@ impl Server {
         let closed = closed.count();
         self.settle();
         closed
+    }
+
+    /// Shuts one Supabase channel as a real server does when a token expires or a limit is hit: a
+    /// `system` error with `message`, then `phx_close`; whether there was such a channel.
+    ///
+    /// Protocol §6.3 lists the messages.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::server::{Server, ServerConfig};
+    /// # use realtime_proto::{Frame, Instant};
+    /// # let now = Instant::EPOCH;
+    /// # let mut server = Server::new(ServerConfig::default(), 0, now);
+    /// # let session = server.accept("/socket/websocket?vsn=2.0.0", now).unwrap();
+    /// # server.handle_frame(session, Frame::text(r#"["1","1","realtime:x","phx_join",{}]"#), now);
+    /// let message = "Token has expired 0 seconds ago";
+    /// assert!(server.shut_channel(session, "realtime:x", message, now));
+    /// ```
+    pub fn shut_channel(
+        &mut self,
+        session: SessionId,
+        topic: &str,
+        message: &str,
+        now: Instant,
+    ) -> bool {
+        self.advance(now);
+        let was_joined = self.shut(session, topic, message);
+        self.settle();
+        was_joined
+    }
+
+    /// Lets one channel crash: its session gets `phx_error`; whether there was such a channel.
+    pub fn crash_channel(&mut self, session: SessionId, topic: &str, now: Instant) -> bool {
+        self.advance(now);
+        let was_joined = self.crash(session, topic);
+        self.settle();
+        was_joined
     }
 
     fn close(&mut self, id: SessionId, code: u16, reason: &'static str) -> bool {

@@ -876,3 +876,157 @@ fn the_same_seed_and_inputs_give_the_same_bytes() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_channel_can_be_shut_with_a_message_or_crash() {
+    let mut rig = Rig::new();
+    let alice = rig.open(V2);
+    rig.join(alice, "realtime:x", "{}");
+    let message = "Token has expired 0 seconds ago";
+    assert!(rig.server.shut_channel(alice, "realtime:x", message, rig.now));
+    assert!(!rig.server.shut_channel(alice, "realtime:x", message, rig.now));
+    rig.send(alice, r#"["2","2","room:x","phx_join",{}]"#);
+    assert!(!rig.server.shut_channel(alice, "room:x", message, rig.now));
+    assert!(rig.server.crash_channel(alice, "room:x", rig.now));
+    assert_eq!(
+        rig.sent_to(alice),
+        [
+            r#"["1",null,"realtime:x","system",{"message":"Token has expired 0 seconds ago","status":"error","extension":"system","channel":"x"}]"#,
+            r#"["1","1","realtime:x","phx_close",{}]"#,
+            r#"["2","2","room:x","phx_reply",{"status":"ok","response":{}}]"#,
+            r#"["2","2","room:x","phx_error",{"reason":"channel_crash"}]"#,
+        ]
+    );
+}
+
+#[test]
+fn a_refused_plain_join_is_answered_at_once_and_ends_the_old_channel() {
+    let mut rig = Rig::new();
+    let alice = rig.open(V2);
+    rig.send(alice, r#"["1","1","room:a","phx_join",{}]"#);
+    let config = ServerConfig {
+        refuse_joins: Vec::from([("room:a".into(), "unauthorized".into())]),
+        ..rig.server.config().clone()
+    };
+    rig.server.set_config(config);
+    rig.send(alice, r#"["2","2","room:a","phx_join",{}]"#);
+    assert_eq!(
+        rig.sent_to(alice)[1..],
+        [
+            r#"["2","2","room:a","phx_reply",{"status":"error","response":{"reason":"unauthorized"}}]"#,
+            r#"["1","1","room:a","phx_close",{}]"#,
+        ]
+    );
+}
+
+/// Frames put together at random and then damaged, from many sessions, with time passing.
+#[test]
+fn whatever_arrives_nothing_panics_and_nothing_is_left_behind() {
+    const TOPICS: [&str; 5] = ["realtime:a", "realtime:", "room:b", "phoenix", "x"];
+    const EVENTS: [&str; 8] = [
+        "phx_join",
+        "phx_join",
+        "phx_leave",
+        "broadcast",
+        "presence",
+        "access_token",
+        "heartbeat",
+        "other",
+    ];
+    const PAYLOADS: [&str; 8] = [
+        "{}",
+        "[1]",
+        "null",
+        r#"{"config":{"presence":{"enabled":true},"broadcast":{"ack":true,"self":true}}}"#,
+        r#"{"config":{"private":true,"postgres_changes":[{"table":"t","schema":"*","filter":"id=gt.1"}]}}"#,
+        r#"{"event":"track","payload":{"n":1}}"#,
+        r#"{"event":"untrack"}"#,
+        r#"{"access_token":"t"}"#,
+    ];
+    let mut total = ServerStats::default();
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed);
+        let mut draw = move |below: usize| (rng.next_u64() % below as u64) as usize;
+        let mut rig = Rig::with(ServerConfig {
+            sessions_max: 8,
+            channels_per_session_max: 2,
+            waiting_frames_max: 6,
+            events_max: 5,
+            join_refusal_after: Duration::from_millis(50),
+            idle_after: Some(Duration::from_secs(1)),
+            ..ServerConfig::default()
+        });
+        let mut sessions = Vec::new();
+        for step in 0..2_000 {
+            match draw(12) {
+                0 => sessions.extend(rig.server.accept([V1, V2][draw(2)], rig.now)),
+                1 if !sessions.is_empty() && draw(8) == 0 => {
+                    let at = draw(sessions.len());
+                    rig.server.handle_close(sessions[at], rig.now);
+                }
+                2 => rig.wait(Duration::from_millis(draw(200) as u64)),
+                3 => {
+                    let change = row_change(r#"{"table":"t","type":"INSERT","record":{"id":2}}"#);
+                    rig.server.change(&change, rig.now);
+                }
+                4 => {
+                    let topic = TOPICS[draw(TOPICS.len())];
+                    rig.server.broadcast(topic, "e", &Payload::binary(Vec::new()), rig.now);
+                }
+                _ if !sessions.is_empty() => {
+                    // Mostly the newest, since the oldest are gone.
+                    let session = sessions[sessions.len() - 1 - draw(sessions.len().min(6))];
+                    let (topic, event) = (TOPICS[draw(5)], EVENTS[draw(8)]);
+                    let payload = PAYLOADS[draw(8)];
+                    let join_ref = ["null", "\"1\"", "\"2\""][draw(3)];
+                    let mut bytes = if draw(2) == 0 {
+                        format!(r#"[{join_ref},"{step}","{topic}","{event}",{payload}]"#)
+                    } else {
+                        format!(
+                            r#"{{"topic":"{topic}","event":"{event}","payload":{payload},"ref":"{step}","join_ref":{join_ref}}}"#
+                        )
+                    }
+                    .into_bytes();
+                    match draw(8) {
+                        0 => {
+                            let at = draw(bytes.len());
+                            bytes[at] = draw(256) as u8;
+                        }
+                        1 => bytes.truncate(draw(bytes.len())),
+                        _ => {}
+                    }
+                    let frame = if draw(8) == 0 {
+                        bytes.splice(..bytes.len().min(1), [draw(5) as u8]);
+                        Frame::binary(bytes)
+                    } else {
+                        Frame::Text(bytes.into())
+                    };
+                    rig.server.handle_frame(session, frame, rig.now);
+                }
+                _ => {}
+            }
+            if draw(3) == 0 {
+                rig.sent();
+                rig.events();
+                let next = rig.server.poll_timeout();
+                assert!(next.is_none_or(|next| next >= rig.now));
+            }
+        }
+        rig.server.close_all(1001, "", rig.now);
+        rig.sent();
+        rig.events();
+        let stats = rig.server.stats();
+        assert_eq!((stats.sessions, stats.channels, stats.presences), (0, 0, 0));
+        total.joins += stats.joins;
+        total.refused += stats.refused;
+        total.malformed += stats.malformed;
+        total.overflows += stats.overflows;
+        total.stale += stats.stale;
+        assert!(rig.server.topics.is_empty() && rig.server.doomed.is_empty());
+        assert_eq!((rig.server.poll_timeout(), rig.server.closing), (None, 0));
+    }
+    // The mix is worth something only if it gets everywhere.
+    assert!(total.joins > 500 && total.refused > 200, "{total:?}");
+    assert!(total.malformed > 1_000 && total.stale > 100, "{total:?}");
+    assert!(total.overflows > 10, "{total:?}");
+}

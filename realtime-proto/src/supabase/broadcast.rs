@@ -1,15 +1,13 @@
 //! Broadcasts: an application's event and payload, from one client to the others.
 
-use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::payload::Payload;
-use crate::wire::{Body, Encoding, write_json_string};
+use crate::wire::{Body, Encoding, json, write_json_string};
 
 /// A broadcast as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,16 +30,6 @@ pub struct BroadcastMeta {
     pub replayed: bool,
 }
 
-#[derive(Deserialize)]
-struct TextBroadcast<'a> {
-    #[serde(borrow)]
-    event: Cow<'a, str>,
-    #[serde(borrow, default)]
-    payload: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    meta: Option<&'a RawValue>,
-}
-
 impl Broadcast {
     /// Reads the body of a `broadcast` message; `None` when it is not one a listener could match.
     ///
@@ -49,13 +37,13 @@ impl Broadcast {
     pub(crate) fn read(body: &Body<'_>, frame: &Bytes) -> Option<Self> {
         match *body {
             Body::Json(text) => {
-                let read: TextBroadcast<'_> = serde_json::from_str(text).ok()?;
-                let payload = match read.payload {
-                    Some(raw) => Payload::trusted_json(frame.slice_ref(raw.get().as_bytes())),
-                    None => Payload::empty(),
-                };
-                let meta = read.meta.and_then(|raw| serde_json::from_str(raw.get()).ok());
-                Some(Self { event: read.event.into_owned(), payload, meta })
+                let [event, payload, meta] = json::members(text, ["event", "payload", "meta"])?;
+                let slice = |text: &str| Payload::trusted_json(frame.slice_ref(text.as_bytes()));
+                Some(Self {
+                    event: json::string(event?)?.into_owned(),
+                    payload: payload.map_or_else(Payload::empty, slice),
+                    meta: meta.and_then(|text| serde_json::from_str(text).ok()),
+                })
             }
             Body::UserBroadcast { event, encoding, metadata, payload } => {
                 let payload = frame.slice_ref(payload);

@@ -80,14 +80,16 @@ macro_rules! kinds {
 kinds! {
     /// The local side asked for it.
     Requested, Never, "Nothing to do: this side asked for it.";
+    /// No channel needed the connection.
+    Empty, Never, "Nothing to do: the next channel opens the connection again.";
     /// Opening the connection took longer than allowed.
-    ConnectTimeout, Backoff, "Check the URL and the network; the client tries again.";
+    ConnectTimeout, Backoff, "Check the URL and the network.";
     /// The peer did not answer a heartbeat in time.
     HeartbeatTimeout, Backoff, "The connection was dead; the client reconnects.";
     /// A frame could not be written in time.
     WriteTimeout, Backoff, "The connection was stuck; the client reconnects.";
     /// The server could not be reached: name lookup, TCP or TLS failed.
-    Unreachable, Backoff, "Check the host name, the port, TLS and the network; the client tries again.";
+    Unreachable, Backoff, "Check the host name, the port, TLS and the network.";
     /// The connection broke without a close frame.
     ConnectionLost, Backoff, "The network or the server dropped the connection; the client reconnects.";
     /// The server closed normally (1000), as idle timeouts do.
@@ -118,6 +120,8 @@ kinds! {
 
     /// The join had no topic after `realtime:`.
     TopicMissing, Never, "Give the channel a name.";
+    /// The token expires soon.
+    TokenExpiring, NewToken, "Set a fresh access token before the deadline.";
     /// The token has expired.
     TokenExpired, NewToken, "Set a fresh access token.";
     /// The token is malformed, badly signed, or lacks claims.

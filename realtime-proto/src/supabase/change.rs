@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::payload::{Payload, PayloadError};
+use crate::wire::json;
 
 /// What happened to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,7 +39,7 @@ impl ChangeKind {
 
 impl fmt::Display for ChangeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.pad(self.as_str())
     }
 }
 
@@ -209,7 +210,7 @@ fn null() -> Payload {
 }
 
 /// The ids in a `postgres_changes` message, which name bindings of the current join.
-pub(crate) struct Ids<'a>(&'a RawValue);
+pub(crate) struct Ids<'a>(&'a str);
 
 impl Ids<'_> {
     /// Calls `each` with every id.
@@ -235,26 +236,17 @@ impl Ids<'_> {
             }
         }
 
-        let mut deserializer = serde_json::Deserializer::from_str(self.0.get());
+        let mut deserializer = serde_json::Deserializer::from_str(self.0);
         deserializer.deserialize_any(EachId(each)).is_ok()
     }
 }
 
 /// Reads the payload of a `postgres_changes` message; `None` when it is not one.
 pub(crate) fn read_changes<'a>(text: &'a str, frame: &Bytes) -> Option<(Ids<'a>, Change)> {
-    #[derive(Deserialize)]
-    struct Message<'a> {
-        #[serde(borrow)]
-        ids: &'a RawValue,
-        #[serde(borrow)]
-        data: &'a RawValue,
-    }
-    #[derive(Deserialize)]
-    struct Kind {
-        r#type: ChangeKind,
-    }
-    let message: Message<'_> = serde_json::from_str(text).ok()?;
-    let Kind { r#type: kind } = serde_json::from_str(message.data.get()).ok()?;
-    let data = Payload::trusted_json(frame.slice_ref(message.data.get().as_bytes()));
-    Some((Ids(message.ids), Change { kind, data }))
+    let [ids, data] = json::members(text, ["ids", "data"])?;
+    let (ids, data) = (ids?, data?);
+    let [kind] = json::members(data, ["type"])?;
+    let kind = serde_json::from_str(kind?).ok()?;
+    let data = Payload::trusted_json(frame.slice_ref(data.as_bytes()));
+    Some((Ids(ids), Change { kind, data }))
 }

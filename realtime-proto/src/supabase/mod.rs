@@ -10,6 +10,7 @@ mod filter;
 mod join;
 mod row;
 mod system;
+mod token;
 
 pub use broadcast::{Broadcast, BroadcastMeta};
 pub use cause::{Cause, CauseKind, Retry};
@@ -17,6 +18,7 @@ pub use change::{Change, ChangeEvent, ChangeKind};
 pub use filter::{Condition, Filter, FilterError, Operator, quote_filter_value};
 pub use join::{Binding, BroadcastConfig, JoinConfig, PresenceConfig, Replay};
 pub use system::{System, SystemStatus};
+pub use token::token_expiry;
 
 pub(crate) use broadcast::write_broadcast;
 pub(crate) use change::read_changes;

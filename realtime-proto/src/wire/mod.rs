@@ -14,6 +14,7 @@
 //! | binary 4 | server | Supabase user broadcast, as others receive it |
 
 mod binary;
+pub(crate) mod json;
 mod text;
 mod url;
 

@@ -3,22 +3,17 @@
 use alloc::borrow::Cow;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use core::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-
+use super::json::{Cursor, JsonError, for_each_member};
 use super::{Body, DecodeError, Envelope, Sender, Vsn};
 
 pub(super) fn decode_v1(text: &str) -> Result<Envelope<'_>, DecodeError> {
-    serde_json::from_str::<V1<'_>>(text)
-        .map(|v1| v1.0)
+    read_v1(&mut Cursor::new(text))
         .map_err(|e| DecodeError::Text { vsn: Vsn::V1, what: e.to_string() })
 }
 
 pub(super) fn decode_v2(text: &str) -> Result<Envelope<'_>, DecodeError> {
-    serde_json::from_str::<V2<'_>>(text)
-        .map(|v2| v2.0)
+    read_v2(&mut Cursor::new(text))
         .map_err(|e| DecodeError::Text { vsn: Vsn::V2, what: e.to_string() })
 }
 
@@ -81,148 +76,68 @@ pub(crate) fn write_json_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// A string that borrows from the frame unless it holds an escape.
-struct Str<'a>(Cow<'a, str>);
-
 /// A ref: a string, null, or (servers echo what they were sent) an integer.
-struct MaybeRef<'a>(Option<Cow<'a, str>>);
-
-struct V1<'a>(Envelope<'a>);
-
-struct V2<'a>(Envelope<'a>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct StrVisitor;
-
-        impl<'de> Visitor<'de> for StrVisitor {
-            type Value = Str<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Str<'de>, E> {
-                Ok(Str(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Str<'de>, E> {
-                Ok(Str(Cow::Owned(text.into())))
+fn read_ref<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Cow<'a, str>>, JsonError> {
+    const REF: &str = "a ref, which is a string or null";
+    match cursor.peek() {
+        Some(b'n' | b'-' | b'0'..=b'9') => {
+            let start = cursor.clone();
+            let text = cursor.value()?;
+            if text == "null" {
+                Ok(None)
+            } else if text.bytes().all(|b| b == b'-' || b.is_ascii_digit()) {
+                Ok(Some(Cow::Borrowed(text)))
+            } else {
+                Err(start.error(REF))
             }
         }
-
-        deserializer.deserialize_str(StrVisitor)
+        _ => cursor.string(REF).map(Some),
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for MaybeRef<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct RefVisitor;
-
-        impl<'de> Visitor<'de> for RefVisitor {
-            type Value = MaybeRef<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a ref, which is a string or null")
-            }
-
-            fn visit_unit<E: Error>(self) -> Result<MaybeRef<'de>, E> {
-                Ok(MaybeRef(None))
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<MaybeRef<'de>, E> {
-                Ok(MaybeRef(Some(Cow::Borrowed(text))))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<MaybeRef<'de>, E> {
-                Ok(MaybeRef(Some(Cow::Owned(text.into()))))
-            }
-
-            fn visit_u64<E: Error>(self, number: u64) -> Result<MaybeRef<'de>, E> {
-                Ok(MaybeRef(Some(Cow::Owned(number.to_string()))))
-            }
-
-            fn visit_i64<E: Error>(self, number: i64) -> Result<MaybeRef<'de>, E> {
-                Ok(MaybeRef(Some(Cow::Owned(number.to_string()))))
-            }
-        }
-
-        deserializer.deserialize_any(RefVisitor)
+fn read_v2<'a>(cursor: &mut Cursor<'a>) -> Result<Envelope<'a>, JsonError> {
+    cursor.expect(b'[', "an array [join_ref, ref, topic, event, payload]")?;
+    let join_ref = read_ref(cursor)?;
+    cursor.expect(b',', "`,` and a ref")?;
+    let msg_ref = read_ref(cursor)?;
+    cursor.expect(b',', "`,` and a topic")?;
+    let topic = cursor.string("a topic, which is a string")?;
+    cursor.expect(b',', "`,` and an event")?;
+    let event = cursor.string("an event, which is a string")?;
+    cursor.expect(b',', "`,` and a payload")?;
+    let payload = cursor.value()?;
+    while cursor.accept(b',') {
+        cursor.value()?;
     }
+    cursor.expect(b']', "`,` or `]`")?;
+    cursor.end()?;
+    Ok(Envelope { join_ref, msg_ref, topic, event, body: Body::Json(payload) })
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for V2<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct V2Visitor;
-
-        impl<'de> Visitor<'de> for V2Visitor {
-            type Value = V2<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array [join_ref, ref, topic, event, payload]")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<V2<'de>, A::Error> {
-                let missing = |len| Error::invalid_length(len, &self);
-                let join_ref: MaybeRef<'de> = seq.next_element()?.ok_or_else(|| missing(0))?;
-                let msg_ref: MaybeRef<'de> = seq.next_element()?.ok_or_else(|| missing(1))?;
-                let topic: Str<'de> = seq.next_element()?.ok_or_else(|| missing(2))?;
-                let event: Str<'de> = seq.next_element()?.ok_or_else(|| missing(3))?;
-                let payload: &'de RawValue = seq.next_element()?.ok_or_else(|| missing(4))?;
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(V2(Envelope {
-                    join_ref: join_ref.0,
-                    msg_ref: msg_ref.0,
-                    topic: topic.0,
-                    event: event.0,
-                    body: Body::Json(payload.get()),
-                }))
-            }
+fn read_v1<'a>(cursor: &mut Cursor<'a>) -> Result<Envelope<'a>, JsonError> {
+    let (mut topic, mut event, mut payload) = (None, None, None);
+    let (mut msg_ref, mut join_ref) = (None, None);
+    for_each_member(cursor, |key, at, value| {
+        let mut cursor = Cursor::at(value, at);
+        match key {
+            "topic" => topic = Some(cursor.string("a topic, which is a string")?),
+            "event" => event = Some(cursor.string("an event, which is a string")?),
+            "payload" => payload = Some(value),
+            "ref" => msg_ref = Some(read_ref(&mut cursor)?),
+            "join_ref" => join_ref = read_ref(&mut cursor)?,
+            _ => {}
         }
-
-        deserializer.deserialize_seq(V2Visitor)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for V1<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct V1Visitor;
-
-        impl<'de> Visitor<'de> for V1Visitor {
-            type Value = V1<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object with topic, event, payload and ref")
-            }
-
-            /// A key that comes twice counts as it was last, as in JavaScript and Elixir.
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V1<'de>, A::Error> {
-                let (mut topic, mut event, mut payload) = (None, None, None);
-                let (mut msg_ref, mut join_ref) = (None, None);
-                while let Some(key) = map.next_key::<Str<'de>>()? {
-                    match &*key.0 {
-                        "topic" => topic = Some(map.next_value::<Str<'de>>()?.0),
-                        "event" => event = Some(map.next_value::<Str<'de>>()?.0),
-                        "payload" => payload = Some(map.next_value::<&'de RawValue>()?.get()),
-                        "ref" => msg_ref = Some(map.next_value::<MaybeRef<'de>>()?.0),
-                        "join_ref" => join_ref = map.next_value::<MaybeRef<'de>>()?.0,
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                    }
-                }
-                Ok(V1(Envelope {
-                    join_ref,
-                    msg_ref: msg_ref.ok_or_else(|| Error::missing_field("ref"))?,
-                    topic: topic.ok_or_else(|| Error::missing_field("topic"))?,
-                    event: event.ok_or_else(|| Error::missing_field("event"))?,
-                    body: Body::Json(payload.ok_or_else(|| Error::missing_field("payload"))?),
-                }))
-            }
-        }
-
-        deserializer.deserialize_map(V1Visitor)
-    }
+        Ok(())
+    })?;
+    cursor.end()?;
+    let missing = |key| JsonError::missing(key);
+    Ok(Envelope {
+        join_ref,
+        msg_ref: msg_ref.ok_or_else(|| missing("ref"))?,
+        topic: topic.ok_or_else(|| missing("topic"))?,
+        event: event.ok_or_else(|| missing("event"))?,
+        body: Body::Json(payload.ok_or_else(|| missing("payload"))?),
+    })
 }
 
 #[cfg(test)]

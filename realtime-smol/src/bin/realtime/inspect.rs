@@ -39,9 +39,7 @@ pub(crate) fn run(
     let mut line = Vec::new();
     while let Some(length) = read_line(&mut input, &mut line)? {
         let described = if length > MAX_LINE_BYTES {
-            error(&format!(
-                "the line has {length} bytes, and at most {MAX_LINE_BYTES} are read"
-            ))
+            error(&format!("the line has {length} bytes, and at most {MAX_LINE_BYTES} are read"))
         } else {
             describe(vsn, from, core::mem::take(&mut line))
         };
@@ -117,10 +115,7 @@ fn parse(line: Vec<u8>) -> Result<Frame, String> {
     let bytes = bytes?;
     if even < digits.len() {
         digit(even)?;
-        return Err(format!(
-            "{} hexadecimal digits do not make whole bytes",
-            digits.len()
-        ));
+        return Err(format!("{} hexadecimal digits do not make whole bytes", digits.len()));
     }
     Ok(Frame::binary(bytes))
 }
@@ -149,15 +144,7 @@ fn object(vsn: Vsn, from: Sender, frame: &Frame) -> Result<String, String> {
             object.hex("payload_hex", response);
             "reply"
         }
-        (
-            Body::UserBroadcast {
-                event,
-                encoding,
-                metadata,
-                payload,
-            },
-            from,
-        ) => {
+        (Body::UserBroadcast { event, encoding, metadata, payload }, from) => {
             let payload_at = frame.as_bytes().len() - payload.len();
             if let Some(text) = metadata {
                 let at = payload_at - text.len();
@@ -249,9 +236,8 @@ impl Object {
     }
 
     fn hex(&mut self, key: &str, bytes: &[u8]) {
-        const DIGITS: [char; 16] = [
-            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-        ];
+        const DIGITS: [char; 16] =
+            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
         self.key(key);
         self.0.push('"');
         for byte in bytes {
@@ -317,11 +303,7 @@ mod tests {
             r#"{"join_ref":null,"ref":"6","topic":"realtime:room1","event":"phx_close","payload":{},"kind":"text"}"#,
         );
         assert_eq!(
-            one(
-                Vsn::V2,
-                Sender::Client,
-                r#"[null,"5","room:lobby","new_msg",{"body":"hi"}]"#,
-            ),
+            one(Vsn::V2, Sender::Client, r#"[null,"5","room:lobby","new_msg",{"body":"hi"}]"#,),
             r#"{"join_ref":null,"ref":"5","topic":"room:lobby","event":"new_msg","payload":{"body":"hi"},"kind":"text"}"#,
         );
     }
@@ -383,11 +365,7 @@ mod tests {
     #[test]
     fn metadata_of_a_json_broadcast_is_delivered_with_it() {
         assert_eq!(
-            one(
-                Vsn::V2,
-                Sender::Server,
-                "hex:0401010a0174657b226964223a2278227d31",
-            ),
+            one(Vsn::V2, Sender::Server, "hex:0401010a0174657b226964223a2278227d31",),
             r#"{"join_ref":null,"ref":null,"topic":"t","event":"broadcast","user_event":"e","encoding":"json","metadata":{"id":"x"},"payload":{"type":"broadcast","event":"e","payload":1,"meta":{"id":"x"}},"kind":"user_broadcast"}"#,
         );
     }
@@ -419,40 +397,24 @@ mod tests {
         for (vsn, line, expected) in [
             (Vsn::V2, "hex:0g", "column 6 is no hexadecimal digit"),
             (Vsn::V2, "hex:00 ", "column 7 is no hexadecimal digit"),
-            (
-                Vsn::V2,
-                "hex:000",
-                "3 hexadecimal digits do not make whole bytes",
-            ),
+            (Vsn::V2, "hex:000", "3 hexadecimal digits do not make whole bytes"),
             (
                 Vsn::V2,
                 "hex:0001010a063336726f6f6d",
                 "the topic at byte 7 needs 10 bytes and 4 are left",
             ),
-            (
-                Vsn::V2,
-                "hex:09000000",
-                "byte 0 is 9, which is no binary kind a client sends",
-            ),
-            (
-                Vsn::V1,
-                "hex:00",
-                "a binary frame on a 1.0.0 connection, which has none",
-            ),
+            (Vsn::V2, "hex:09000000", "byte 0 is 9, which is no binary kind a client sends"),
+            (Vsn::V1, "hex:00", "a binary frame on a 1.0.0 connection, which has none"),
             (
                 Vsn::V2,
                 "hex:0300000101000174657b",
-                "the user payload from byte 9 on: the payload is not the JSON asked for: EOF while parsing an object at line 1 column 1",
+                "the user payload from byte 9 on: the payload is not JSON: EOF while parsing an object at line 1 column 1",
             ),
-            (
-                Vsn::V2,
-                "hex:03000001010001746522ff",
-                "the user payload is not UTF-8 at byte 10",
-            ),
+            (Vsn::V2, "hex:03000001010001746522ff", "the user payload is not UTF-8 at byte 10"),
             (
                 Vsn::V2,
                 "hex:0300000101010074657b",
-                "the metadata from byte 9 on: the payload is not the JSON asked for: EOF while parsing an object at line 1 column 1",
+                "the metadata from byte 9 on: the payload is not JSON: EOF while parsing an object at line 1 column 1",
             ),
         ] {
             let expected = format!(r#"{{"error":"{expected}"}}"#);
@@ -477,11 +439,7 @@ mod tests {
     #[test]
     fn control_characters_are_escaped() {
         assert_eq!(
-            one(
-                Vsn::V2,
-                Sender::Server,
-                r#"[null,null,"\n\u001b\"","\u009b",{}]"#
-            ),
+            one(Vsn::V2, Sender::Server, r#"[null,null,"\n\u001b\"","\u009b",{}]"#),
             r#"{"join_ref":null,"ref":null,"topic":"\u000a\u001b\"","event":"\u009b","payload":{},"kind":"text"}"#,
         );
     }

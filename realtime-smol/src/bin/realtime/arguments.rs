@@ -1,0 +1,171 @@
+//! What the command line says.
+
+use core::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use realtime_proto::manager::Entity;
+use realtime_proto::wire::{Sender, Vsn};
+
+/// Supabase Realtime and Phoenix Channels on the command line.
+#[derive(Parser)]
+#[command(name = "realtime", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    /// Write one JSON object a line instead of text for people.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Watch three viewers of one contact: presence, row changes, cursors, a cut and the recovery.
+    Demo(DemoArguments),
+    /// Serve Realtime on this machine, for development and tests.
+    Serve(ServeArguments),
+    /// Print row changes and broadcasts of an entity as they come.
+    Listen(EntityArguments),
+    /// Be present on an entity, and print who else is.
+    Presence(PresenceArguments),
+    /// Broadcast one message to everyone who listens to an entity.
+    Broadcast(BroadcastArguments),
+    /// Read frames from standard input, one a line (binary ones as `hex:…`), and print what they
+    /// say.
+    Inspect {
+        /// The protocol version: 1.0.0 or 2.0.0.
+        #[arg(long, value_parser = parse_vsn)]
+        vsn: Vsn,
+        /// Who sent the frames.
+        #[arg(long)]
+        from: Side,
+    },
+}
+
+/// Where the server is and how to get in.
+#[derive(Args, Clone)]
+pub(crate) struct ServerArguments {
+    /// The endpoint, for instance ws://127.0.0.1:4010/socket or
+    /// https://PROJECT.supabase.co/realtime/v1.
+    pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) key: KeyArguments,
+}
+
+/// How to get in.
+#[derive(Args, Clone)]
+pub(crate) struct KeyArguments {
+    /// The API key of the project.
+    #[arg(long, env = "REALTIME_APIKEY", hide_env_values = true)]
+    pub(crate) apikey: Option<String>,
+}
+
+/// Which server and which entity.
+#[derive(Args)]
+pub(crate) struct EntityArguments {
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+    /// The entity, for instance contact:123.
+    #[arg(long, value_name = "TYPE:ID", value_parser = parse_entity)]
+    entity: Entity,
+    /// The tenant the entity belongs to.
+    #[arg(long)]
+    tenant: Option<String>,
+}
+
+impl EntityArguments {
+    pub(crate) fn entity(&self) -> Entity {
+        match &self.tenant {
+            Some(tenant) => self.entity.clone().in_tenant(tenant),
+            None => self.entity.clone(),
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct PresenceArguments {
+    #[command(flatten)]
+    pub(crate) target: EntityArguments,
+    /// The name to show.
+    #[arg(long)]
+    pub(crate) name: String,
+}
+
+#[derive(Args)]
+pub(crate) struct BroadcastArguments {
+    #[command(flatten)]
+    pub(crate) target: EntityArguments,
+    /// The name of the event.
+    #[arg(long)]
+    pub(crate) event: String,
+    /// The payload, for instance '{"x":1}'.
+    #[arg(value_name = "JSON")]
+    pub(crate) payload: String,
+}
+
+#[derive(Args)]
+pub(crate) struct ServeArguments {
+    /// The address to listen on; port 0 takes any that is free.
+    #[arg(long, default_value = "127.0.0.1:4010")]
+    pub(crate) addr: SocketAddr,
+    #[command(flatten)]
+    pub(crate) key: KeyArguments,
+}
+
+#[derive(Args)]
+pub(crate) struct DemoArguments {
+    /// Use this server instead of a local one, without what only a local one can do.
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    #[command(flatten)]
+    pub(crate) key: KeyArguments,
+}
+
+/// Who sent a frame.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Side {
+    Server,
+    Client,
+}
+
+impl From<Side> for Sender {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Server => Self::Server,
+            Side::Client => Self::Client,
+        }
+    }
+}
+
+fn parse_vsn(text: &str) -> Result<Vsn, String> {
+    // `1` and `2` are what people type.
+    let full = if text.contains('.') { text.to_owned() } else { format!("{text}.0.0") };
+    Vsn::parse(&full).ok_or_else(|| "there are versions 1.0.0 and 2.0.0".to_owned())
+}
+
+fn parse_entity(text: &str) -> Result<Entity, String> {
+    match text.split_once(':') {
+        Some((entity_type, entity_id)) if !entity_type.is_empty() && !entity_id.is_empty() => {
+            Ok(Entity::new(entity_type, entity_id))
+        }
+        _ => Err("write TYPE:ID, for instance contact:123".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_id_may_hold_colons_and_an_entity_needs_both_parts() {
+        assert_eq!(parse_entity("contact:a:b"), Ok(Entity::new("contact", "a:b")));
+        assert!(parse_entity("contact").is_err());
+        assert!(parse_entity("contact:").is_err());
+    }
+}
