@@ -186,10 +186,9 @@ fn tenants_never_meet() {
     let [a, b] = ["a", "b"].map(|tenant| contact().in_tenant(tenant));
     let options = EntityOptions::default();
     let leases = [&a, &b].map(|entity| {
-        let lease = world.manager(node, |manager, now| {
+        world.manager(node, |manager, now| {
             manager.subscribe_to_entity(entity, &options, now).unwrap()
-        });
-        lease
+        })
     });
     let other = connected(&mut world);
     world.run_for(secs(1));

@@ -3,6 +3,7 @@
 //! The world itself checks after every step that no push ends twice, that nothing follows a
 //! channel's last event, that a disconnect comes before the errors it causes, that a timeout makes
 //! progress, and that no frame is for a connection that is gone.
+#![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -192,7 +193,7 @@ fn carry_out(world: &mut World, apps: &mut [App], op: &Op) {
 
 /// Every push has one outcome and every channel one end, once all are closed (G3); what one sender
 /// sent on one topic came in its order (G1, G2).
-fn check(world: &mut World, apps: &[App]) {
+fn check(world: &World, apps: &[App]) {
     for app in apps {
         let (mut ended, mut closed) = (BTreeSet::new(), BTreeSet::new());
         let mut last: BTreeMap<ChannelId, u64> = BTreeMap::new();
@@ -247,7 +248,7 @@ proptest! {
         }
         // The longest sleep, then the longest a leave can take.
         world.run_for(Duration::from_secs(80));
-        check(&mut world, &apps);
+        check(&world, &apps);
         for app in &apps {
             let stats = world.client(app.node, |client, _| client.stats());
             prop_assert_eq!((stats.channels, stats.channels_live), (0, 0));
