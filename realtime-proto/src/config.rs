@@ -75,6 +75,19 @@ impl Config {
         }
     }
 
+    /// Sets a query parameter, in the place of one with the same key.
+    pub(crate) fn set_param(&mut self, key: &str, value: Option<Secret>) {
+        let at = self.params.iter().position(|(held, _)| held == key);
+        match (at, value) {
+            (Some(at), Some(value)) => self.params[at].1 = value,
+            (Some(at), None) => {
+                self.params.remove(at);
+            }
+            (None, Some(value)) => self.params.push((key.into(), value)),
+            (None, None) => {}
+        }
+    }
+
     /// The URL of the next connection.
     pub(crate) fn url(&self) -> ConnectUrl {
         let params = self.params.iter().map(|(key, value)| (key.as_str(), value.expose()));

@@ -83,6 +83,7 @@ impl Client {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let clock = Clock::start();
         let mut client = proto::Client::new(config, clock::entropy(), clock.now());
+        client.set_unix_time(clock::unix_time(), clock.now());
         client.connect(clock.now());
         let task = Task {
             client,
@@ -432,6 +433,8 @@ impl Machine for Task {
     type Socket = SocketId;
 
     fn handle_open(&mut self, socket: SocketId, now: Instant) {
+        // The wall clock may have been corrected since the last connection.
+        self.client.set_unix_time(clock::unix_time(), now);
         self.client.handle_open(socket, now);
     }
 

@@ -1,6 +1,7 @@
 //! Time and entropy, the two things the core never takes for itself.
 
 use core::hash::BuildHasher;
+use core::time::Duration;
 use std::hash::RandomState;
 
 use realtime_proto::Instant;
@@ -26,6 +27,11 @@ impl Clock {
     }
 }
 
+/// The wall clock's time since the Unix epoch; zero on a machine whose clock stands before it.
+pub(crate) fn unix_time() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
+
 /// A seed from the operating system, by way of the standard library's hasher keys.
 pub(crate) fn entropy() -> u64 {
     RandomState::new().hash_one(0_u8)
@@ -33,8 +39,6 @@ pub(crate) fn entropy() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use super::*;
 
     #[test]

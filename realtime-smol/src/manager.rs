@@ -88,6 +88,7 @@ impl Manager {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let clock = Clock::start();
         let mut manager = proto::Manager::new(config, clock::entropy(), clock.now());
+        manager.set_unix_time(clock::unix_time(), clock.now());
         manager.connect(clock.now());
         let task = Task {
             manager,
@@ -449,6 +450,8 @@ impl Machine for Task {
     type Socket = SocketId;
 
     fn handle_open(&mut self, socket: SocketId, now: Instant) {
+        // The wall clock may have been corrected since the last connection.
+        self.manager.set_unix_time(clock::unix_time(), now);
         self.manager.handle_open(socket, now);
     }
 

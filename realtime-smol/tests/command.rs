@@ -1,10 +1,11 @@
 //! The `realtime` command as a person uses it: several terminals, Ctrl-C, and mistakes.
+#![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
+use core::time::Duration;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use serde_json::Value;
 

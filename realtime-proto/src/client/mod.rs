@@ -328,6 +328,11 @@ impl Client {
         self.channels.get_mut(id)
     }
 
+    /// Whether the connection is wanted and was given up.
+    pub(crate) const fn is_stopped(&self) -> bool {
+        matches!(self.ctx.socket, Socket::Stopped { .. })
+    }
+
     /// Counts a frame that the application left no room for.
     pub(crate) const fn drop_frame(&mut self) {
         self.ctx.stats.frames_dropped += 1;

@@ -256,7 +256,8 @@ impl Slot {
             if subscribed {
                 joined.awaits_postgres = false;
             }
-            if system.status == SystemStatus::Error {
+            // What the database extension says is no reason to close: the channel stays.
+            if system.status == SystemStatus::Error && system.extension == "system" {
                 joined.trouble = Some(Cause::from_system(&system.extension, &system.message));
             }
         }

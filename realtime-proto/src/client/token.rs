@@ -53,12 +53,28 @@ impl Client {
         for id in waiting {
             self.on_channel_input(id, Input::RetryDue, now);
         }
-        let stopped_for_token = matches!(&self.ctx.socket,
-            Socket::Stopped { cause } if cause.kind.retry() == Retry::NewToken);
-        if stopped_for_token {
-            self.open_socket();
-        }
+        self.retry_with_new_credentials();
         self.schedule_token_warning();
+        self.settle();
+    }
+
+    /// Sets a query parameter of the next connection, or takes it out. A connection that was given
+    /// up because of its credentials is tried again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 42, now);
+    /// client.set_param("apikey", Some("a-new-key".into()), now);
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
+    pub fn set_param(&mut self, key: &str, value: Option<Secret>, now: Instant) {
+        self.advance(now);
+        self.ctx.config.set_param(key, value);
+        self.retry_with_new_credentials();
         self.settle();
     }
 
@@ -107,6 +123,14 @@ impl Client {
             self.ctx.events.push_back(Event::TokenNeeded { cause, deadline: None });
         }
         true
+    }
+
+    fn retry_with_new_credentials(&mut self) {
+        let stopped = matches!(&self.ctx.socket,
+            Socket::Stopped { cause } if cause.kind.retry() == Retry::NewToken);
+        if stopped {
+            self.open_socket();
+        }
     }
 
     fn schedule_token_warning(&mut self) {

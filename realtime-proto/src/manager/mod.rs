@@ -42,6 +42,7 @@ use crate::ids::{ChannelId, PushId, SocketId};
 use crate::payload::Payload;
 use crate::secret::Secret;
 use crate::stats::Stats;
+use crate::supabase::{Cause, CauseKind};
 use crate::time::Instant;
 use crate::transmit::{CloseReason, Frame, Transmit};
 
@@ -241,6 +242,10 @@ impl Manager {
         self.advance(now);
         let Some(shared) = self.shared.get(key) else { return Ok(()) };
         let (channel, held) = (shared.channel, !shared.holders.is_empty());
+        // A connection that gave up would leave the channel nothing to join on.
+        if self.client.is_stopped() {
+            self.client.connect(now);
+        }
         if let Some(mut channel) = channel.and_then(|id| self.client.channel(id)) {
             channel.rejoin(now);
         } else if held {
@@ -304,6 +309,12 @@ impl Manager {
     /// Uses another access token from now on, as [`Client::set_access_token`].
     pub fn set_access_token(&mut self, token: Option<Secret>, now: Instant) {
         self.client.set_access_token(token, now);
+        self.pump(now);
+    }
+
+    /// Sets a query parameter of the next connection, as [`Client::set_param`].
+    pub fn set_param(&mut self, key: &str, value: Option<Secret>, now: Instant) {
+        self.client.set_param(key, value, now);
         self.pump(now);
     }
 

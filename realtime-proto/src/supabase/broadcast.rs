@@ -46,10 +46,11 @@ impl Broadcast {
                 })
             }
             Body::UserBroadcast { event, encoding, metadata, payload } => {
-                let payload = frame.slice_ref(payload);
+                let shared = frame.slice_ref(payload);
                 let payload = match encoding {
-                    Encoding::Json => Payload::trusted_json(payload),
-                    Encoding::Binary => Payload::binary(payload),
+                    Encoding::Json if json::is_json(payload) => Payload::trusted_json(shared),
+                    Encoding::Json => return None,
+                    Encoding::Binary => Payload::binary(shared),
                 };
                 let meta = metadata.and_then(|text| serde_json::from_str(text).ok());
                 Some(Self { event: event.into(), payload, meta })

@@ -322,6 +322,13 @@ pub(crate) fn members<'a, const N: usize>(
     Some(found)
 }
 
+/// Whether the bytes are one JSON value.
+pub(crate) fn is_json(bytes: &[u8]) -> bool {
+    let Ok(text) = core::str::from_utf8(bytes) else { return false };
+    let mut cursor = Cursor::new(text);
+    cursor.value().is_ok() && cursor.end().is_ok()
+}
+
 /// A JSON string as text; `None` when it is something else.
 pub(crate) fn string(text: &str) -> Option<Cow<'_, str>> {
     Cursor::new(text).string("a string").ok()

@@ -280,6 +280,9 @@ impl Account {
                     self.seen.push(json!(["broadcast", event, inner, meta]));
                 }
             }
+            // What is marked as JSON and is none cannot be read by any client.
+            ("broadcast", Content::UserBroadcast(_, _, payload))
+                if join.supabase && payload.get("no json").is_some() => {}
             ("broadcast", Content::UserBroadcast(event, metadata, payload)) if join.supabase => {
                 let meta = if metadata.is_null() { Value::Null } else { meta(metadata) };
                 self.seen.push(json!(["broadcast", event, payload, meta]));
