@@ -100,6 +100,11 @@ impl Peer {
         self.command(|client, now| client.handle_close(socket, reason, now));
     }
 
+    /// Lets time pass while nobody calls the client, as on a machine that sleeps.
+    pub fn sleep(&mut self, span: Duration) {
+        self.now = self.now + span;
+    }
+
     /// Lets time pass, with every deadline at its time.
     ///
     /// # Panics

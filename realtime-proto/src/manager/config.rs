@@ -11,7 +11,7 @@ use crate::error::{BindError, OpenError, PushError};
 use crate::supabase::{Binding, ChangeEvent, quote_filter_value};
 use crate::time::Instant;
 
-/// The settings of a [`Manager`].
+/// The settings of a [`Manager`](super::Manager).
 ///
 /// # Examples
 ///
@@ -110,7 +110,7 @@ pub enum ManagerError {
     Released(LeaseId),
 }
 
-/// One row of [`Manager::active_channels`].
+/// One row of [`Manager::active_channels`](super::Manager::active_channels).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ActiveChannel {

@@ -44,8 +44,8 @@ pub(crate) enum Command {
 /// Where the server is and how to get in.
 #[derive(Args, Clone)]
 pub(crate) struct ServerArguments {
-    /// The endpoint, for instance ws://127.0.0.1:4010/socket or
-    /// https://PROJECT.supabase.co/realtime/v1.
+    /// The endpoint, for instance `ws://127.0.0.1:4010/socket` or
+    /// `https://PROJECT.supabase.co/realtime/v1`.
     pub(crate) url: String,
     #[command(flatten)]
     pub(crate) key: KeyArguments,
