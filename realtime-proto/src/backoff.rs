@@ -104,6 +104,19 @@ impl Backoff {
         Some(delay.max(Self::FLOOR))
     }
 
+    /// The longest delay there can be; `None` when that cannot be told, or when the budget runs
+    /// out and no further attempt is made.
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        if self.attempts_max.is_some() {
+            return None;
+        }
+        match self.schedule {
+            Schedule::Exponential { max, .. } => Some(max.max(Self::FLOOR)),
+            Schedule::Steps(steps) => steps.iter().copied().max().or(Some(Self::FLOOR)),
+            Schedule::Custom(_) => None,
+        }
+    }
+
     fn ceiling(&self, attempt: u32) -> Duration {
         match self.schedule {
             Schedule::Exponential { first, max } => {

@@ -75,6 +75,41 @@ impl Config {
         }
     }
 
+    /// How long it takes at most until every channel is live, once the server accepts within its
+    /// own limits again (G8); `None` when the retries have a budget or a schedule of their own.
+    ///
+    /// A connection that died in silence is found by the next heartbeat. The attempt that follows
+    /// may wait its longest delay, and so may a join that was lost; joins take their turns. The
+    /// time that messages are under way comes on top.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use realtime_proto::Config;
+    ///
+    /// let config = Config::builder("ws://localhost/socket").build()?;
+    /// // 25 + 10 s to notice, 10 + 30 s to connect, 2 s of turns, 10 + 30 s to join.
+    /// assert_eq!(config.live_within(), Some(Duration::from_secs(117)));
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn live_within(&self) -> Option<Duration> {
+        let channels = u32::try_from(self.limits.channels_max).unwrap_or(u32::MAX);
+        let turns = (Duration::from_secs(1) / self.limits.joins_per_second_max.max(1))
+            .saturating_mul(channels);
+        let spans = [
+            self.heartbeat_interval,
+            self.heartbeat_timeout,
+            self.connect_timeout,
+            self.reconnect.longest()?,
+            turns,
+            self.join_timeout,
+            self.rejoin.longest()?,
+        ];
+        Some(spans.into_iter().fold(Duration::ZERO, Duration::saturating_add))
+    }
+
     /// Sets a query parameter, in the place of one with the same key.
     pub(crate) fn set_param(&mut self, key: &str, value: Option<Secret>) {
         let at = self.params.iter().position(|(held, _)| held == key);

@@ -112,6 +112,9 @@
 //! | G5 | A disconnect is told before the channel errors that it causes. |
 //! | G6 | No push is sent before its join is acknowledged. |
 //! | G7 | After `handle_timeout` at the deadline and a drain, the next deadline is later. |
+//! | G8 | While the server accepts, every channel is live within [`Config::live_within`]. |
+//! | G11 | The client stays within the limits it was told: joins a second, presence calls, channels, frame sizes ([`Limits`]). |
+//! | G12 | Memory stays within what [`Limits`] allow, whatever the peer sends. |
 //! | G13 | The same seed and the same inputs give the same outputs, byte for byte. |
 //! | G14 | Secrets never appear in `Debug`, events or errors. |
 //!
