@@ -320,3 +320,18 @@ fn retry_after_is_waited_for() {
     ];
     assert_eq!(lines(&mut world, ana), told);
 }
+
+#[test]
+fn a_rejected_key_is_replaced_without_another_client() {
+    let mut peer = Peer::new(settings().apikey("wrong"));
+    peer.command(Client::connect);
+    peer.take_opens();
+    let socket = peer.socket();
+    let body = r#"{"error":"Failed to validate JWT signature"}"#.to_owned();
+    let reason = CloseReason::Refused { status: 401, body, retry_after: None };
+    peer.command(|client, now| client.handle_close(socket, reason, now));
+    peer.pass(secs(3_600));
+    assert_eq!(peer.take_opens(), []);
+    peer.command(|client, now| client.set_param("apikey", Some("right".into()), now));
+    assert_eq!(peer.take_opens().len(), 1);
+}
