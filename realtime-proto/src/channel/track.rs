@@ -23,7 +23,8 @@ use crate::timer::Timer;
 pub(crate) struct Track {
     wanted: Option<Payload>,
     told: Option<Payload>,
-    calls: VecDeque<Instant>,
+    /// The calls that count against the budget: when they were made, and the ref of the answer.
+    calls: VecDeque<(Instant, Ref)>,
 }
 
 impl Track {
@@ -32,9 +33,18 @@ impl Track {
     }
 
     /// A join begins with nothing tracked and a budget of its own.
-    pub(crate) fn on_joined(&mut self) {
+    pub(crate) fn on_joined(&mut self, ctx: &mut Context) {
         self.told = None;
-        self.calls.clear();
+        self.forget(ctx);
+    }
+
+    /// Answers to calls of an older join that still come are stale.
+    pub(crate) fn forget(&mut self, ctx: &mut Context) {
+        for (_, msg_ref) in self.calls.drain(..) {
+            if let Some(connection) = ctx.socket.connection_mut() {
+                connection.forget(msg_ref);
+            }
+        }
     }
 
     /// Tells the server what it does not know yet, as far as the budget allows.
@@ -49,11 +59,18 @@ impl Track {
             return;
         }
         let limits = &ctx.config.limits;
-        while self.calls.front().is_some_and(|&at| at + limits.presence_window <= ctx.now) {
+        while let Some(&(at, msg_ref)) = self.calls.front() {
+            if at + limits.presence_window > ctx.now {
+                break;
+            }
             self.calls.pop_front();
+            // A server that has not answered by now never will.
+            if let Some(connection) = ctx.socket.connection_mut() {
+                connection.forget(msg_ref);
+            }
         }
         if self.calls.len() >= limits.presence_calls_max {
-            if let Some(&oldest) = self.calls.front() {
+            if let Some(&(oldest, _)) = self.calls.front() {
                 ctx.timers.set(Timer::Presence(channel), oldest + limits.presence_window);
             }
             return;
@@ -78,7 +95,7 @@ impl Track {
         };
         let topic = Arc::clone(topic);
         ctx.outbox.push(Outgoing::Message { socket, topic, join_ref, msg_ref, message });
-        self.calls.push_back(ctx.now);
+        self.calls.push_back((ctx.now, msg_ref));
         self.told.clone_from(&self.wanted);
     }
 }
