@@ -189,3 +189,18 @@ fn presence_calls_that_are_never_answered_are_forgotten() {
     let later = calls(5_000);
     assert!(later - warm < 1_024, "{} bytes more after 5,000 calls", later - warm);
 }
+
+#[test]
+fn a_member_has_so_many_appearances_and_no_more() {
+    let mut limits = Limits::default();
+    limits.presence_metas_max = 3;
+    let (mut line, room) = Line::new(limits);
+    for n in 0..10 {
+        let joins = format!(r#"{{"ana":{{"metas":[{{"phx_ref":"{n}"}}]}}}}"#);
+        line.say("presence_diff", "", &format!(r#"{{"joins":{joins},"leaves":{{}}}}"#));
+    }
+    let metas = line.client.channel(room).unwrap().presence().metas("ana").to_vec();
+    let refs: Vec<&str> = metas.iter().map(|meta| meta.phx_ref.as_str()).collect();
+    assert_eq!(refs, ["0", "1", "2"], "those beyond are left out");
+    assert_eq!(line.client.stats().violations, 7, "and counted");
+}
