@@ -38,6 +38,9 @@ pub struct Limits {
     pub frame_bytes_max: usize,
     /// Members of one presence; those beyond are left out and counted. Default 100,000.
     pub presence_keys_max: usize,
+    /// Appearances of one member, as of one user in many tabs; those beyond are left out and counted.
+    /// Default 1,000.
+    pub presence_metas_max: usize,
     /// Presence diffs held while the snapshot of the current join is awaited. Default 1,000.
     pub presence_diffs_held_max: usize,
     /// Presence calls of one channel within [`presence_window`](Self::presence_window). Default 5.
@@ -59,6 +62,7 @@ impl Default for Limits {
             events_queued_max: 4_096,
             frame_bytes_max: 5_000_000,
             presence_keys_max: 100_000,
+            presence_metas_max: 1_000,
             presence_diffs_held_max: 1_000,
             presence_calls_max: 5,
             presence_window: Duration::from_secs(30),

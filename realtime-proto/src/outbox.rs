@@ -97,6 +97,15 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    /// Ends a connection or an attempt; one that the driver was not asked for yet is withdrawn.
+    pub(crate) fn close(&mut self, socket: SocketId, reason: &'static str) {
+        let asked = |outgoing: &Outgoing| matches!(outgoing, Outgoing::Open { socket: open } if *open == socket);
+        match self.queue.iter().position(asked) {
+            Some(at) => drop(self.queue.remove(at)),
+            None => self.push(Outgoing::Close { socket, code: 1000, reason: reason.into() }),
+        }
+    }
+
     /// Drops the frames of a connection that is gone.
     pub(crate) fn discard_frames(&mut self, socket: SocketId) {
         self.queue.retain(|outgoing| outgoing.frame_of() != Some(socket));

@@ -87,7 +87,7 @@ impl Slot {
         if self.config.is_supabase() && self.token_version != ctx.token.version {
             self.push_token(ctx);
         }
-        self.track.on_joined();
+        self.track.on_joined(ctx);
         self.flush_track(ctx);
         let (channel, overflow) = (self.id, self.config.overflow);
         let target = Target { channel, topic: &self.topic, joined: Some(join_ref), overflow };
@@ -220,6 +220,8 @@ impl Slot {
     /// The connection went: the channel joins again when it is back, whatever it waited for.
     fn park(&mut self, cause: Cause, ctx: &mut Context) {
         self.lower(ctx);
+        // The next connection counts its refs from 1 again, so none may be kept.
+        self.track.forget(ctx);
         self.pushes.interrupt(self.id, ctx);
         ctx.timers.cancel(Timer::Join(self.id));
         ctx.timers.cancel(Timer::Rejoin(self.id));
@@ -301,8 +303,9 @@ impl Slot {
         self.presence.await_snapshot();
     }
 
-    /// A reply to the current join that still comes is stale.
-    fn forget_join(&self, ctx: &mut Context) {
+    /// A reply to the current join, or to what was shown on it, that still comes is stale.
+    fn forget_join(&mut self, ctx: &mut Context) {
+        self.track.forget(ctx);
         ctx.timers.cancel(Timer::Join(self.id));
         if let (State::Joining { join_ref, .. }, Some(connection)) =
             (&self.state, ctx.socket.connection_mut())

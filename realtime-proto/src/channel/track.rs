@@ -34,9 +34,18 @@ impl Track {
     }
 
     /// A join begins with nothing tracked and a budget of its own.
-    pub(crate) fn on_joined(&mut self) {
+    pub(crate) fn on_joined(&mut self, ctx: &mut Context) {
         self.told = None;
-        self.calls.clear();
+        self.forget(ctx);
+    }
+
+    /// Answers to calls of an older join that still come are stale.
+    pub(crate) fn forget(&mut self, ctx: &mut Context) {
+        for (msg_ref, _) in self.calls.drain(..) {
+            if let Some(connection) = ctx.socket.connection_mut() {
+                connection.forget(msg_ref);
+            }
+        }
     }
 
     /// A call was answered, so it reached the server no later than now.
@@ -59,8 +68,15 @@ impl Track {
             return;
         }
         let limits = &ctx.config.limits;
-        while self.calls.front().is_some_and(|&(_, at)| at + limits.presence_window <= ctx.now) {
+        while let Some(&(msg_ref, at)) = self.calls.front() {
+            if at + limits.presence_window > ctx.now {
+                break;
+            }
             self.calls.pop_front();
+            // A server that has not answered by now never will.
+            if let Some(connection) = ctx.socket.connection_mut() {
+                connection.forget(msg_ref);
+            }
         }
         if self.calls.len() >= limits.presence_calls_max {
             if let Some(&(_, oldest)) = self.calls.front() {

@@ -44,8 +44,7 @@ impl Client {
     /// The attempt to open took too long.
     pub(super) fn give_up_opening(&mut self) {
         if let Socket::Opening { id } = self.ctx.socket {
-            let reason = "connect timeout".into();
-            self.ctx.outbox.push(Outgoing::Close { socket: id, code: 1000, reason });
+            self.ctx.outbox.close(id, "connect timeout");
             self.on_lost(Cause::new(CauseKind::ConnectTimeout));
         }
     }
@@ -66,7 +65,7 @@ impl Client {
 
     fn end_socket(&mut self, why: CauseKind) {
         if let Some(socket) = self.ctx.socket.id() {
-            self.ctx.outbox.push(Outgoing::Close { socket, code: 1000, reason: "".into() });
+            self.ctx.outbox.close(socket, "");
             self.on_down(socket, Cause::new(why));
         }
         self.ctx.timers.cancel(Timer::Reconnect);

@@ -53,8 +53,7 @@ impl Client {
 
     pub(super) fn on_heartbeat_missed(&mut self) {
         let Some(Connection { id, .. }) = self.ctx.socket.connection() else { return };
-        let (socket, reason) = (*id, "heartbeat timeout".into());
-        self.ctx.outbox.push(Outgoing::Close { socket, code: 1000, reason });
+        self.ctx.outbox.close(*id, "heartbeat timeout");
         self.on_lost(Cause::new(CauseKind::HeartbeatTimeout));
     }
 

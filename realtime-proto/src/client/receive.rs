@@ -197,7 +197,7 @@ impl Slot {
     }
 
     fn on_presence_state(&mut self, payload: &Payload, ctx: &mut Context) -> bool {
-        let applied = self.presence.on_state(payload, ctx.config.limits.presence_keys_max);
+        let applied = self.presence.on_state(payload, &ctx.config.limits);
         let understood = self.on_presence(applied, ctx);
         if let (State::Joined(joined), true) = (&mut self.state, understood) {
             joined.awaits_presence = false;
@@ -207,9 +207,7 @@ impl Slot {
     }
 
     fn on_presence_diff(&mut self, payload: Payload, ctx: &mut Context) -> bool {
-        let limits = &ctx.config.limits;
-        let (keys_max, held_max) = (limits.presence_keys_max, limits.presence_diffs_held_max);
-        let applied = self.presence.on_diff(payload, keys_max, held_max);
+        let applied = self.presence.on_diff(payload, &ctx.config.limits);
         self.on_presence(applied, ctx)
     }
 

@@ -64,7 +64,7 @@ impl Manager {
 
     pub(super) fn on_channel_event(&mut self, channel: ChannelId, event: ChannelEvent) {
         let Some(key) = self.owners.get(&channel).cloned() else { return };
-        let leaving = self.shared.get(&key).and_then(|shared| shared.leaving) == Some(channel);
+        let leaving = self.shared.get(&key).is_some_and(|shared| shared.leaving.contains(&channel));
         if leaving && !matches!(event, ChannelEvent::Closed { .. }) {
             return;
         }
@@ -112,18 +112,18 @@ impl Manager {
     pub(super) fn on_closed(&mut self, key: &EntityKey, channel: ChannelId, cause: Cause) {
         self.owners.remove(&channel);
         let shared = self.shared_mut(key);
-        if shared.leaving == Some(channel) {
-            shared.leaving = None;
-        } else if shared.channel == Some(channel) {
+        shared.leaving.retain(|leaving| *leaving != channel);
+        let lost = shared.channel == Some(channel);
+        if lost {
             shared.channel = None;
             shared.bindings.clear();
         }
         if shared.channel.is_some() {
             return;
         }
-        if shared.holders.is_empty() && shared.leaving.is_none() {
+        if shared.holders.is_empty() && shared.leaving.is_empty() {
             self.shared.remove(key);
-        } else if !shared.holders.is_empty() {
+        } else if lost && !shared.holders.is_empty() {
             self.set_status(key, ChannelStatus::Error { cause });
         }
     }

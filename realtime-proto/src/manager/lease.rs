@@ -163,12 +163,12 @@ impl Manager {
         let Some(shared) = self.shared.get_mut(key) else { return };
         shared.linger_until = None;
         let Some(channel) = shared.channel.take() else {
-            if shared.leaving.is_none() {
+            if shared.leaving.is_empty() {
                 self.shared.remove(key);
             }
             return;
         };
-        shared.leaving = Some(channel);
+        shared.leaving.push(channel);
         shared.bindings.clear();
         shared.user = None;
         shared.status = ChannelStatus::Closed;

@@ -15,8 +15,8 @@ use crate::time::Instant;
 pub(super) struct Shared {
     /// The wire channel; none after the server closed it for good.
     pub(super) channel: Option<ChannelId>,
-    /// A wire channel that is being left; another may be on its way already.
-    pub(super) leaving: Option<ChannelId>,
+    /// Wire channels that are being left; another may be on its way already.
+    pub(super) leaving: Vec<ChannelId>,
     pub(super) holders: BTreeMap<LeaseId, Holder>,
     /// The row changes asked for, each with its place in the wire channel.
     pub(super) bindings: Vec<(Binding, BindingId)>,
@@ -42,7 +42,7 @@ impl Shared {
     pub(super) const fn new(now: Instant) -> Self {
         Self {
             channel: None,
-            leaving: None,
+            leaving: Vec::new(),
             holders: BTreeMap::new(),
             bindings: Vec::new(),
             user: None,

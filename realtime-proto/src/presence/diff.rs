@@ -75,8 +75,13 @@ mod tests {
     use std::vec;
 
     use super::*;
+    use crate::limits::Limits;
     use crate::payload::Payload;
     use crate::presence::{Applied, Presence};
+
+    fn few(presence_keys_max: usize, presence_diffs_held_max: usize) -> Limits {
+        Limits { presence_keys_max, presence_diffs_held_max, ..Limits::default() }
+    }
 
     fn payload(text: &str) -> Payload {
         Payload::from_json(text).unwrap()
@@ -102,7 +107,7 @@ mod tests {
 
     fn synced(members: &[String]) -> Presence {
         let mut presence = Presence::default();
-        presence.on_state(&payload(&format!("{{{}}}", members.join(","))), 10);
+        presence.on_state(&payload(&format!("{{{}}}", members.join(","))), &few(10, 10));
         presence
     }
 
@@ -114,7 +119,7 @@ mod tests {
     fn an_update_is_one_updated_and_no_leave() {
         let mut presence = synced(&[entry("ana", &["1"])]);
         let update = diff(&[entry("ana", &["2"])], &[entry("ana", &["1"])]);
-        let diff = changed(presence.on_diff(update, 10, 10));
+        let diff = changed(presence.on_diff(update, &few(10, 10)));
         assert_eq!((diff.joined.len(), diff.updated.len(), diff.left.len()), (0, 1, 0));
         assert_eq!(refs(&presence, "ana"), ["2"]);
     }
@@ -122,9 +127,9 @@ mod tests {
     #[test]
     fn a_member_is_gone_only_when_the_last_device_is() {
         let mut presence = synced(&[entry("ana", &["1", "2"])]);
-        let one = changed(presence.on_diff(diff(&[], &[entry("ana", &["1"])]), 10, 10));
+        let one = changed(presence.on_diff(diff(&[], &[entry("ana", &["1"])]), &few(10, 10)));
         assert_eq!((one.updated.len(), one.left.len()), (1, 0));
-        let two = changed(presence.on_diff(diff(&[], &[entry("ana", &["2"])]), 10, 10));
+        let two = changed(presence.on_diff(diff(&[], &[entry("ana", &["2"])]), &few(10, 10)));
         assert_eq!((two.updated.len(), two.left.len()), (0, 1));
         assert!(presence.is_empty());
     }
@@ -133,11 +138,11 @@ mod tests {
     fn diffs_before_the_snapshot_are_applied_on_top_of_it() {
         let mut presence = Presence::default();
         let early = diff(&[entry("bob", &["9"])], &[entry("ana", &["1"])]);
-        assert_eq!(presence.on_diff(early, 10, 1), Applied::Held);
+        assert_eq!(presence.on_diff(early, &few(10, 1)), Applied::Held);
         let late = diff(&[], &[]);
-        assert_eq!(presence.on_diff(late, 10, 1), Applied::Overflow(PresenceDiff::default()));
+        assert_eq!(presence.on_diff(late, &few(10, 1)), Applied::Overflow(PresenceDiff::default()));
         let state = payload(&format!("{{{}}}", entry("ana", &["1"])));
-        let diff = changed(presence.on_state(&state, 10));
+        let diff = changed(presence.on_state(&state, &few(10, 10)));
         assert!(diff.synced);
         assert_eq!(diff.joined.iter().map(|m| &*m.key).collect::<Vec<_>>(), ["bob"]);
         assert_eq!(presence.len(), 1);
@@ -150,7 +155,7 @@ mod tests {
         assert!(presence.is_stale());
         assert_eq!(presence.len(), 2);
         let state = format!("{{{},{}}}", entry("bob", &["3"]), entry("cy", &["4"]));
-        let diff = changed(presence.on_state(&payload(&state), 10));
+        let diff = changed(presence.on_state(&payload(&state), &few(10, 10)));
         let keys = |members: &[Member]| -> Vec<String> {
             members.iter().map(|member| member.key.clone()).collect()
         };
@@ -170,7 +175,7 @@ mod tests {
     fn members_beyond_the_limit_are_left_out_and_told() {
         let mut presence = Presence::default();
         let state = format!("{{{},{}}}", entry("a", &["1"]), entry("b", &["2"]));
-        assert!(matches!(presence.on_state(&payload(&state), 1), Applied::Overflow(_)));
+        assert!(matches!(presence.on_state(&payload(&state), &few(1, 10)), Applied::Overflow(_)));
         assert_eq!(presence.len(), 1);
     }
 }

@@ -15,6 +15,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use self::payload::Members;
+use crate::limits::Limits;
 use crate::payload::Payload;
 
 /// The members of one channel, by key.
@@ -141,7 +142,7 @@ impl Presence {
     }
 
     /// Takes a snapshot.
-    pub(crate) fn on_state(&mut self, payload: &Payload, keys_max: usize) -> Applied {
+    pub(crate) fn on_state(&mut self, payload: &Payload, limits: &Limits) -> Applied {
         let Some(snapshot) = payload::read_state(payload) else {
             return Applied::Malformed;
         };
@@ -155,23 +156,22 @@ impl Presence {
                 }
             }
         }
-        let overflow = self.enforce(keys_max);
+        let mut overflow = false;
+        for metas in self.members.values_mut() {
+            overflow |= cut(metas, limits.presence_metas_max);
+        }
+        overflow |= self.enforce(limits.presence_keys_max);
         let diff = PresenceDiff { synced: true, ..diff::fold(&before, &self.members) };
         if overflow { Applied::Overflow(diff) } else { Applied::Changed(diff) }
     }
 
     /// Takes a diff; its cost depends on the members it names, not on all there are.
-    pub(crate) fn on_diff(
-        &mut self,
-        payload: Payload,
-        keys_max: usize,
-        held_max: usize,
-    ) -> Applied {
+    pub(crate) fn on_diff(&mut self, payload: Payload, limits: &Limits) -> Applied {
         let Some((joins, leaves)) = payload::read_diff(&payload) else {
             return Applied::Malformed;
         };
         if let Snapshot::Awaited { held } = &mut self.snapshot {
-            if held.len() >= held_max {
+            if held.len() >= limits.presence_diffs_held_max {
                 return Applied::Overflow(PresenceDiff::default());
             }
             // A held diff must not keep the whole frame it came in.
@@ -185,7 +185,12 @@ impl Presence {
         };
         let before = touched(&self.members);
         diff::sync_diff(&mut self.members, joins, leaves);
-        let overflow = self.enforce(keys_max);
+        let mut overflow = false;
+        for key in &keys {
+            let metas = self.members.get_mut(key);
+            overflow |= metas.is_some_and(|metas| cut(metas, limits.presence_metas_max));
+        }
+        overflow |= self.enforce(limits.presence_keys_max);
         let diff = diff::fold(&before, &touched(&self.members));
         if overflow { Applied::Overflow(diff) } else { Applied::Changed(diff) }
     }
@@ -198,4 +203,11 @@ impl Presence {
         }
         overflow
     }
+}
+
+/// Leaves out the appearances beyond the limit, the newest first.
+fn cut(metas: &mut Vec<Meta>, max: usize) -> bool {
+    let overflow = metas.len() > max;
+    metas.truncate(max);
+    overflow
 }
