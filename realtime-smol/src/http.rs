@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::io;
+use std::time::SystemTime;
 
 use async_tungstenite::tungstenite::handshake::client::generate_key;
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -118,7 +119,9 @@ where
         return Err(UpgradeError::Refused(Refusal {
             status,
             body: String::from_utf8_lossy(&body.into_bytes()).into_owned(),
-            retry_after: headers.value("retry-after").and_then(retry_after),
+            retry_after: headers
+                .value("retry-after")
+                .and_then(|value| retry_after(value, SystemTime::now())),
         }));
     }
     if !headers.names("upgrade", "websocket") || !headers.names("connection", "upgrade") {
@@ -130,9 +133,13 @@ where
     Ok(rest)
 }
 
-/// `Retry-After` in seconds; the form with a date is rare and read as absent.
-fn retry_after(value: &str) -> Option<Duration> {
-    value.parse().ok().map(Duration::from_secs)
+/// `Retry-After`, in seconds or as a date; a date that has passed is no delay.
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value.trim()).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
 }
 
 /// Reads until `parse` has a whole head; returns it and what was read behind it.
@@ -270,6 +277,16 @@ mod tests {
     use smol::io::Cursor;
 
     use super::*;
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        // The date is the example of RFC 9110, which is 784,111,777 s after the epoch.
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let read = |value| retry_after(value, at(784_111_770)).map(|delay| delay.as_secs());
+        assert_eq!([read("120"), read(date), read("soon")], [Some(120), Some(7), None]);
+        assert_eq!(retry_after(date, at(784_111_800)), Some(Duration::ZERO));
+    }
 
     fn head(bytes: &[u8]) -> Result<(u16, Headers, Vec<u8>), HeadError> {
         let mut stream = Cursor::new(bytes);
