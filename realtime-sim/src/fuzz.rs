@@ -3,12 +3,16 @@
 //! The fuzz targets are one call each; ordinary tests replay their corpus and feed the same
 //! functions from property tests, so what a fuzzer finds fails on a stable compiler too.
 
+mod client_frames;
+
 use std::borrow::Cow;
 
 use realtime_proto::wire::{
     Body, DecodeError, EncodeError, Encoding, Envelope, FrameKind, Sender, Vsn, decode, encode,
 };
 use realtime_proto::{Bytes, Frame, Payload};
+
+pub use client_frames::{ARGUMENT_BYTES, BINARY_FRAME, TEXT_FRAME, client_frames};
 
 const SENDERS: [Sender; 2] = [Sender::Client, Sender::Server];
 
@@ -269,10 +273,19 @@ impl<'a> Input<'a> {
     }
 
     /// A length byte counts two, so that texts get longer than a binary header allows.
-    fn text(&mut self) -> &'a str {
+    fn bytes(&mut self) -> &'a [u8] {
         let len = 2 * usize::from(self.byte());
+        self.take(len)
+    }
+
+    fn take(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
+        taken
+    }
+
+    fn text(&mut self) -> &'a str {
+        let taken = self.bytes();
         match core::str::from_utf8(taken) {
             Ok(text) => text,
             Err(e) => core::str::from_utf8(&taken[..e.valid_up_to()]).unwrap_or_default(),

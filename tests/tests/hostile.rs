@@ -1,6 +1,6 @@
 //! Whatever a server sends and whenever, for as long as it likes.
 //!
-//! Memory is counted per thread.
+//! Memory is counted per thread: what is live, and the most that ever was.
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -15,21 +15,26 @@ use realtime_proto::{
     Backoff, ChannelConfig, ChannelId, Client, CloseReason, Config, Event, Frame, Instant, Limits,
     Payload, SocketId, Transmit, Violation,
 };
+use realtime_sim::fuzz::{ARGUMENT_BYTES, BINARY_FRAME, TEXT_FRAME, client_frames};
+use realtime_tests::golden::frames;
 
 thread_local! {
     static LIVE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
 /// The system's allocator, counting the bytes that are live.
 struct Counting;
 
 fn count(bytes: isize) {
-    LIVE.set(LIVE.get() + bytes);
+    let live = LIVE.get() + bytes;
+    LIVE.set(live);
+    PEAK.set(PEAK.get().max(live));
 }
 
 #[expect(unsafe_code, reason = "a global allocator is unsafe to write; it passes everything on")]
-// SAFETY: every call goes to the system's allocator as it came; counting touches a thread-local
-// that needs neither memory nor a destructor.
+// SAFETY: every call goes to the system's allocator as it came; counting touches thread-locals
+// that need neither memory nor a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
@@ -52,6 +57,96 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
+
+/// SplitMix64, so that a run is the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, sides: usize) -> usize {
+        (self.roll() % sides as u64) as usize
+    }
+
+    fn byte(&mut self) -> u8 {
+        (self.roll() >> 32) as u8
+    }
+}
+
+/// So many operations for [`client_frames`]: one in sixteen is a frame of random bytes, one in
+/// sixteen a golden frame with up to three bytes changed, the rest are drawn evenly.
+fn operations(choice: u8, count: usize, golden: &[(u8, Vec<u8>)], dice: &mut Dice) -> Vec<u8> {
+    let mut data = vec![choice];
+    for _ in 0..count {
+        match dice.below(16) {
+            0 => {
+                let half = dice.below(32);
+                data.extend([[TEXT_FRAME, BINARY_FRAME][dice.below(2)], half as u8]);
+                data.extend((0..2 * half).map(|_| dice.byte()));
+            }
+            1 => {
+                let (operation, frame) = &golden[dice.below(golden.len())];
+                let half = frame.len() / 2;
+                data.extend([*operation, half as u8]);
+                let start = data.len();
+                data.extend(&frame[..2 * half]);
+                for _ in 0..dice.below(4) {
+                    let at = start + dice.below(2 * half);
+                    data[at] = dice.byte();
+                }
+            }
+            _ => {
+                let first = BINARY_FRAME + 1;
+                data.push(first + dice.below(usize::from(32 - first)) as u8);
+                data.extend((0..ARGUMENT_BYTES).map(|_| dice.byte()));
+            }
+        }
+    }
+    data
+}
+
+/// The golden frames that the fuzzer's length byte has room for, without a last odd space.
+fn golden() -> Vec<(u8, Vec<u8>)> {
+    let frames = frames().into_iter().map(|golden| match golden.frame {
+        Frame::Text(text) => (TEXT_FRAME, [&text[..], b" "].concat()),
+        Frame::Binary(bytes) => (BINARY_FRAME, bytes.to_vec()),
+    });
+    frames.filter(|(_, frame)| (2..510).contains(&frame.len())).collect()
+}
+
+#[test]
+fn no_panic_and_no_unbounded_growth_under_10_million_random_frames_and_operations() {
+    const LIVES: usize = 32;
+    const OPERATIONS_A_LIFE: usize = 312_500;
+    /// Six channels with two members of two appearances, and queues of small frames.
+    const BYTES_MAX: isize = 256 * 1024;
+    let golden = golden();
+    assert!(golden.len() > 40, "{} golden frames", golden.len());
+    let live = |n: usize| {
+        let dice = &mut Dice(n as u64);
+        let data = operations(dice.byte() & !1 | (n as u8 & 1), OPERATIONS_A_LIFE, &golden, dice);
+        let before = LIVE.get();
+        PEAK.set(before);
+        let operations = client_frames(&data);
+        let (grown, left) = (PEAK.get() - before, LIVE.get() - before);
+        assert!(grown < BYTES_MAX, "life {n} took {grown} bytes");
+        assert_eq!(left, 0, "life {n} left bytes behind");
+        operations
+    };
+    let workers = 2;
+    let total: usize = std::thread::scope(|scope| {
+        let live = &live;
+        let worker = |first| scope.spawn(move || (first..LIVES).step_by(workers).map(live).sum());
+        let running: Vec<_> = (0..workers).map(worker).collect();
+        running.into_iter().map(|worker| -> usize { worker.join().expect("no panic") }).sum()
+    });
+    assert!(total >= 10_000_000, "only {total} operations");
+}
 
 /// A client on one connection, and the server that talks to it.
 struct Line {
