@@ -123,7 +123,7 @@ fn golden() -> Vec<(u8, Vec<u8>)> {
 fn no_panic_and_no_unbounded_growth_under_10_million_random_frames_and_operations() {
     const LIVES: usize = 32;
     const OPERATIONS_A_LIFE: usize = 312_500;
-    /// Six channels with five members of three appearances, and queues of small frames.
+    /// Six channels with two members of two appearances, and queues of small frames.
     const BYTES_MAX: isize = 256 * 1024;
     let golden = golden();
     assert!(golden.len() > 40, "{} golden frames", golden.len());

@@ -118,8 +118,8 @@ fn limits() -> Limits {
     limits.transmits_queued_max = 16;
     limits.events_queued_max = 32;
     limits.frame_bytes_max = 400;
-    limits.presence_keys_max = 5;
-    limits.presence_metas_max = 3;
+    limits.presence_keys_max = 2;
+    limits.presence_metas_max = 2;
     limits.presence_diffs_held_max = 3;
     limits.presence_calls_max = 3;
     limits.joins_per_second_max = 4;
