@@ -48,24 +48,87 @@ impl<'a> Channel<'a> {
     }
 
     /// The topic, as it is on the wire.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::JoinConfig;
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::supabase(JoinConfig::default()).with_presence();
+    /// # let id = client.open_channel("realtime:room", room, now)?;
+    /// # let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// assert_eq!(room.topic(), "realtime:room");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn topic(&self) -> &str {
         &self.slot().topic
     }
 
     /// The state.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::JoinConfig;
+    /// # use realtime_proto::{ChannelConfig, ChannelState, Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::supabase(JoinConfig::default()).with_presence();
+    /// # let id = client.open_channel("realtime:room", room, now)?;
+    /// # let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// assert_eq!(room.state(), ChannelState::Closed, "there is no connection yet");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn state(&self) -> ChannelState {
         self.slot().state.name()
     }
 
     /// Whether everything the channel asked for flows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::JoinConfig;
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::supabase(JoinConfig::default()).with_presence();
+    /// # let id = client.open_channel("realtime:room", room, now)?;
+    /// # let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// assert!(!room.is_live(), "there is no connection yet");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.slot().live
     }
 
     /// Why the channel is errored; `None` in every other state.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::JoinConfig;
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::supabase(JoinConfig::default()).with_presence();
+    /// # let id = client.open_channel("realtime:room", room, now)?;
+    /// # let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// if let Some(cause) = room.error() {
+    ///     println!("{cause}");
+    /// }
+    /// # assert_eq!(room.error(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn error(&self) -> Option<&Cause> {
         match &self.slot().state {
@@ -77,6 +140,24 @@ impl<'a> Channel<'a> {
     }
 
     /// The members of the channel, kept across reconnects and marked stale meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::JoinConfig;
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::supabase(JoinConfig::default()).with_presence();
+    /// # let id = client.open_channel("realtime:room", room, now)?;
+    /// # let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// for (key, metas) in room.presence().members() {
+    ///     println!("{key} is here {} times", metas.len());
+    /// }
+    /// assert!(room.presence().is_stale(), "the server told nothing yet");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn presence(&self) -> &Presence {
         &self.slot().presence
@@ -147,6 +228,21 @@ impl<'a> Channel<'a> {
     /// # Errors
     ///
     /// As [`push`](Self::push).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::JoinConfig;
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::supabase(JoinConfig::default()).with_presence();
+    /// # let id = client.open_channel("realtime:room", room, now)?;
+    /// # let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// room.cast("typing", Payload::empty(), now)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cast(
         &mut self,
         event: impl Into<String>,
@@ -196,6 +292,22 @@ impl<'a> Channel<'a> {
     /// # Errors
     ///
     /// As [`broadcast`](Self::broadcast).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::JoinConfig;
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant, Payload, PushOptions};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::supabase(JoinConfig::default()).with_presence();
+    /// # let id = client.open_channel("realtime:room", room, now)?;
+    /// # let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// let newest_only = PushOptions::new().coalesced_by("cursor");
+    /// room.broadcast_with("cursor", Payload::json(&(3, 4))?, newest_only, now)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn broadcast_with(
         &mut self,
         event: impl Into<String>,
@@ -252,6 +364,22 @@ impl<'a> Channel<'a> {
     /// # Errors
     ///
     /// As [`track`](Self::track).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::JoinConfig;
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::supabase(JoinConfig::default()).with_presence();
+    /// # let id = client.open_channel("realtime:room", room, now)?;
+    /// # let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// room.track(Payload::from_json(r#"{"name":"Ana"}"#)?, now)?;
+    /// room.untrack(now)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn untrack(&mut self, now: Instant) -> Result<(), PushError> {
         self.set_track(None, now)
     }
@@ -262,6 +390,23 @@ impl<'a> Channel<'a> {
     /// # Errors
     ///
     /// [`BindError`] when the channel is full, being closed, or not a Supabase one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig};
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::supabase(JoinConfig::default()).with_presence();
+    /// # let id = client.open_channel("realtime:room", room, now)?;
+    /// # let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// let inserts = Binding::new(ChangeEvent::Insert, "public", "messages");
+    /// let id = room.bind(inserts, now)?;
+    /// assert_eq!(room.bindings().map(|(id, _)| id).collect::<Vec<_>>(), [id]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bind(&mut self, binding: Binding, now: Instant) -> Result<BindingId, BindError> {
         let max = self.client.limits().bindings_max;
         let slot = self.slot_mut();
@@ -280,16 +425,70 @@ impl<'a> Channel<'a> {
 
     /// Removes a binding, and tells whether it was there. The server goes on sending its changes
     /// until the next join; they are not delivered.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig};
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::supabase(JoinConfig::default()).with_presence();
+    /// # let id = client.open_channel("realtime:room", room, now)?;
+    /// # let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// let id = room.bind(Binding::new(ChangeEvent::All, "public", "messages"), now)?;
+    /// assert!(room.unbind(id));
+    /// assert!(!room.unbind(id));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn unbind(&mut self, binding: BindingId) -> bool {
         self.slot_mut().remove_binding(binding)
     }
 
     /// The bindings of the channel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig};
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::supabase(JoinConfig::default()).with_presence();
+    /// # let id = client.open_channel("realtime:room", room, now)?;
+    /// # let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// room.bind(Binding::new(ChangeEvent::All, "public", "messages"), now)?;
+    /// for (id, binding) in room.bindings() {
+    ///     println!("{id:?} is for {:?}", binding.table);
+    /// }
+    /// # assert_eq!(room.bindings().count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bindings(&self) -> impl Iterator<Item = (BindingId, &Binding)> {
         self.slot().bindings()
     }
 
     /// Joins again now, when the channel is errored: after giving up, or before its delay is over.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::JoinConfig;
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::supabase(JoinConfig::default()).with_presence();
+    /// # let id = client.open_channel("realtime:room", room, now)?;
+    /// # let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// if room.error().is_some() {
+    ///     room.rejoin(now);
+    /// }
+    /// # room.rejoin(now);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rejoin(&mut self, now: Instant) {
         self.client.resume_joins();
         self.client.on_channel_input(self.id, Input::RetryDue, now);

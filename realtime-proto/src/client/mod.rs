@@ -72,6 +72,16 @@ impl fmt::Debug for Scratch {
 impl Client {
     /// Makes a client that is offline. `seed` decides the jitter of its retries and nothing else;
     /// give each client another one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, Instant};
+    /// let config = Config::builder("ws://localhost:4000/socket").build()?;
+    /// let client = Client::new(config, 42, Instant::EPOCH);
+    /// assert_eq!(client.poll_timeout(), None, "nothing happens before `connect`");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn new(config: Config, seed: u64, now: Instant) -> Self {
         Self {
@@ -110,6 +120,20 @@ impl Client {
 
     /// Wants no connection from now on. Channels stay and join again after the next
     /// [`connect`](Self::connect).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # client.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
+    /// client.disconnect(now);
+    /// assert!(matches!(client.poll_transmit(), Some(Transmit::Close { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn disconnect(&mut self, now: Instant) {
         self.advance(now);
         self.wanted = false;
@@ -123,6 +147,20 @@ impl Client {
     /// # Errors
     ///
     /// [`OpenError`] when the topic is open already or not a Supabase one, or a limit is reached.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// let room = ChannelConfig::phoenix(Payload::empty());
+    /// let id = client.open_channel("room:lobby", room.clone(), now)?;
+    /// assert_eq!(client.channel_by_topic("room:lobby"), Some(id));
+    /// assert!(client.open_channel("room:lobby", room, now).is_err(), "one channel a topic");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open_channel(
         &mut self,
         topic: &str,
@@ -160,6 +198,22 @@ impl Client {
     /// Leaves a channel; its last event is `Closed`. Tells whether it was there.
     ///
     /// The topic is free at once: another channel may be opened on it before the server answers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{ChannelConfig, ChannelEvent, Client, Config, Event, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::phoenix(Payload::empty());
+    /// # let id = client.open_channel("room:lobby", room, now)?;
+    /// assert!(client.close_channel(id, now));
+    /// let event = client.poll_event();
+    /// assert!(matches!(event, Some(Event::Channel(_, ChannelEvent::Closed { .. }))));
+    /// assert!(!client.close_channel(id, now), "it is gone");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close_channel(&mut self, id: ChannelId, now: Instant) -> bool {
         self.advance(now);
         let Some(topic) = self.channels.get(id).map(|slot| Arc::clone(&slot.topic)) else {
@@ -171,6 +225,20 @@ impl Client {
     }
 
     /// A view of one channel; `None` once it is gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::phoenix(Payload::empty());
+    /// # let id = client.open_channel("room:lobby", room, now)?;
+    /// let mut room = client.channel(id).ok_or("it was closed")?;
+    /// room.push("shout", Payload::from_json(r#"{"body":"hi"}"#)?, now)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn channel(&mut self, id: ChannelId) -> Option<Channel<'_>> {
         self.channels.get(id)?;
@@ -178,18 +246,59 @@ impl Client {
     }
 
     /// The channel that is open on a topic.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::phoenix(Payload::empty());
+    /// # let id = client.open_channel("room:lobby", room, now)?;
+    /// assert_eq!(client.channel_by_topic("room:lobby"), Some(id));
+    /// assert_eq!(client.channel_by_topic("room:attic"), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn channel_by_topic(&self, topic: &str) -> Option<ChannelId> {
         self.channels.by_topic(topic)
     }
 
     /// A channel at a glance: its state, what it waits for and since when; `None` once it is gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Awaits, ChannelConfig, Client, Config, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::phoenix(Payload::empty());
+    /// # let id = client.open_channel("room:lobby", room, now)?;
+    /// let info = client.channel_info(id).ok_or("it was closed")?;
+    /// assert_eq!(info.awaits, Some(Awaits::Connection));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn channel_info(&self, id: ChannelId) -> Option<ChannelInfo> {
         Some(self.channels.get(id)?.info(&self.ctx))
     }
 
     /// The channels that are there, in the order of their handles.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::phoenix(Payload::empty());
+    /// # let id = client.open_channel("room:lobby", room, now)?;
+    /// assert_eq!(client.channels().collect::<Vec<_>>(), [id]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn channels(&self) -> impl Iterator<Item = ChannelId> {
         self.channels.iter().map(|slot| slot.id)
     }
@@ -197,6 +306,25 @@ impl Client {
     /// Checks the connection now: after a hint that the network changed or the machine woke up.
     ///
     /// An open connection has 2 s to answer; an attempt that was planned is made at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::{Client, Config, Instant, Timer, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # client.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
+    /// # client.handle_open(socket, now);
+    /// # while client.poll_event().is_some() {}
+    /// client.probe(now);
+    /// assert!(matches!(client.poll_transmit(), Some(Transmit::Frame { .. })));
+    /// let deadline = now + Duration::from_secs(2);
+    /// assert_eq!(client.next_timer(), Some((deadline, Timer::HeartbeatReply)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn probe(&mut self, now: Instant) {
         self.advance(now);
         match &self.ctx.socket {
@@ -209,6 +337,20 @@ impl Client {
     }
 
     /// The transport is open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, Event, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # client.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
+    /// client.handle_open(socket, now);
+    /// assert_eq!(client.poll_event(), Some(Event::Connected { socket }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle_open(&mut self, socket: SocketId, now: Instant) {
         self.advance(now);
         self.on_open(socket);
@@ -216,6 +358,22 @@ impl Client {
     }
 
     /// A frame came. Whatever is in it, this neither fails nor panics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, Event, Frame, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # client.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
+    /// # client.handle_open(socket, now);
+    /// # while client.poll_event().is_some() {}
+    /// client.handle_frame(socket, Frame::text("what is this?"), now);
+    /// assert!(matches!(client.poll_event(), Some(Event::Violation(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle_frame(&mut self, socket: SocketId, frame: Frame, now: Instant) {
         self.advance(now);
         self.on_frame(socket, &frame);
@@ -223,6 +381,26 @@ impl Client {
     }
 
     /// The transport ended, or could not be opened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, CloseReason, Config, Event, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # client.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
+    /// # client.handle_open(socket, now);
+    /// # while client.poll_event().is_some() {}
+    /// client.handle_close(socket, CloseReason::Lost { detail: "reset by peer".into() }, now);
+    /// let Some(Event::Disconnected { cause, retry_at, .. }) = client.poll_event() else {
+    ///     panic!("the application is told");
+    /// };
+    /// assert_eq!(cause.text, "reset by peer");
+    /// assert_eq!(retry_at, client.reconnect_at());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle_close(&mut self, socket: SocketId, reason: CloseReason, now: Instant) {
         self.advance(now);
         if self.ctx.socket.id() == Some(socket) {
@@ -235,6 +413,23 @@ impl Client {
 
     /// The deadline of [`poll_timeout`](Self::poll_timeout) came. Early or repeated calls do
     /// nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, Event, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # client.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
+    /// // The server does not answer: the next thing to do is to give this attempt up.
+    /// let deadline = client.poll_timeout().ok_or("an attempt has a deadline")?;
+    /// client.handle_timeout(deadline);
+    /// assert!(matches!(client.poll_transmit(), Some(Transmit::Close { .. })));
+    /// assert!(matches!(client.poll_event(), Some(Event::Disconnected { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle_timeout(&mut self, now: Instant) {
         let slept = self.ctx.timers.next().is_some_and(|(deadline, _)| {
             now.saturating_duration_since(deadline) >= self.ctx.config.suspended_after
@@ -251,6 +446,25 @@ impl Client {
 
     /// The next thing for the driver to do, in order; frames are written now, with the token and
     /// the bindings of this moment.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// client.connect(now);
+    /// while let Some(transmit) = client.poll_transmit() {
+    ///     match transmit {
+    ///         Transmit::Open { socket, url } => println!("open {url} as {socket}"),
+    ///         Transmit::Frame { socket, frame } => println!("write {frame:?} to {socket}"),
+    ///         Transmit::Close { socket, code, .. } => println!("close {socket} with {code}"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         while let Some(outgoing) = self.ctx.outbox.pop() {
@@ -262,6 +476,26 @@ impl Client {
     }
 
     /// The next thing that happened, in order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, Event, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # client.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
+    /// client.handle_open(socket, now);
+    /// while let Some(event) = client.poll_event() {
+    ///     match event {
+    ///         Event::Connected { socket } => println!("{socket} is open"),
+    ///         Event::Channel(id, event) => println!("{id}: {event:?}"),
+    ///         other => println!("{other:?}"),
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
         self.ctx.events.pop_front()
@@ -269,6 +503,21 @@ impl Client {
 
     /// When to call [`handle_timeout`](Self::handle_timeout); `None` when nothing will happen
     /// without input. While output waits to be taken, this is the latest time any input brought.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::{Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// client.connect(now);
+    /// assert_eq!(client.poll_timeout(), Some(now), "there is something to take");
+    /// while client.poll_transmit().is_some() {}
+    /// assert_eq!(client.poll_timeout(), Some(now + Duration::from_secs(10)), "or give up");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.ctx.outbox.is_empty() && self.ctx.events.is_empty() {
@@ -279,6 +528,19 @@ impl Client {
     }
 
     /// Why the next [`handle_timeout`](Self::handle_timeout) is due.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, Instant, Timer, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # client.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
+    /// assert!(matches!(client.next_timer(), Some((_, Timer::Connect))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn next_timer(&self) -> Option<(Instant, Timer)> {
         self.ctx.timers.next()
@@ -286,18 +548,63 @@ impl Client {
 
     /// Whether frames may be fed. While it is false the application has too many events to take;
     /// a driver that stops reading lets TCP slow the server down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// if client.wants_frames() {
+    ///     // Read the next frame from the socket.
+    /// }
+    /// # assert!(client.wants_frames());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn wants_frames(&self) -> bool {
         self.ctx.events.len() < self.ctx.config.limits.events_queued_max
     }
 
     /// Whether the connection is open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # client.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
+    /// assert!(!client.is_connected(), "it is on its way");
+    /// client.handle_open(socket, now);
+    /// assert!(client.is_connected());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn is_connected(&self) -> bool {
         self.ctx.socket.connection().is_some()
     }
 
     /// When the next attempt to connect is made, if one is planned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, CloseReason, Config, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # client.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
+    /// # client.handle_open(socket, now);
+    /// # while client.poll_event().is_some() {}
+    /// client.handle_close(socket, CloseReason::Lost { detail: "reset by peer".into() }, now);
+    /// assert!(client.reconnect_at() > Some(now));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn reconnect_at(&self) -> Option<Instant> {
         match &self.ctx.socket {
@@ -311,6 +618,20 @@ impl Client {
     }
 
     /// What happened so far, in numbers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// # let room = ChannelConfig::phoenix(Payload::empty());
+    /// # let id = client.open_channel("room:lobby", room, now)?;
+    /// assert_eq!(client.stats().channels, 1);
+    /// assert_eq!(client.stats().channels_live, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats { channels: self.channels.len(), ..self.ctx.stats.clone() }

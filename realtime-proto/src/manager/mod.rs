@@ -88,6 +88,17 @@ impl Manager {
 
     /// Makes a manager that is offline and has no channel. `seed` decides the jitter of its
     /// retries and nothing else.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// let config = Config::builder("ws://localhost:4000/socket").build()?;
+    /// let manager = Manager::new(ManagerConfig::new(config), 42, Instant::EPOCH);
+    /// assert_eq!(manager.active_channels().count(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn new(config: ManagerConfig, seed: u64, now: Instant) -> Self {
         let ManagerConfig { client, rejoin, linger } = config;
@@ -110,6 +121,24 @@ impl Manager {
     /// # Errors
     ///
     /// [`ManagerError`] when a limit is reached; nothing was changed then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, EntityOptions, Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// let filter = Some("state=eq.open".into());
+    /// let open_only = EntityOptions { filter, ..EntityOptions::default() };
+    /// let one = manager.subscribe_to_entity(&contact, &EntityOptions::default(), now)?;
+    /// let two = manager.subscribe_to_entity(&contact, &open_only, now)?;
+    /// assert_ne!(one, two);
+    /// assert_eq!(manager.active_channels().count(), 1, "both share one channel");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn subscribe_to_entity(
         &mut self,
         entity: &Entity,
@@ -132,6 +161,20 @@ impl Manager {
     ///
     /// [`ManagerError::OtherUser`] when this manager is present there as somebody else,
     /// [`ManagerError::Push`] when the metadata is not a JSON object, or a limit was reached.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, Manager, ManagerConfig, User};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// manager.join_presence(&contact, User::new("u1").with_name("Ana"), now)?;
+    /// assert!(manager.join_presence(&contact, User::new("u2"), now).is_err(), "one user each");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn join_presence(
         &mut self,
         entity: &Entity,
@@ -166,6 +209,20 @@ impl Manager {
     ///
     /// [`ManagerError::Released`] for a lease that is gone, [`ManagerError::Push`] when the
     /// metadata is not a JSON object.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, Manager, ManagerConfig, User};
+    /// # use realtime_proto::{Config, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// let seat = manager.join_presence(&contact, User::new("u1"), now)?;
+    /// manager.update_presence_metadata(seat, Payload::from_json(r#"{"typing":true}"#)?, now)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn update_presence_metadata(
         &mut self,
         lease: LeaseId,
@@ -187,6 +244,20 @@ impl Manager {
     /// # Errors
     ///
     /// [`ManagerError`] when it cannot be sent; nothing was kept then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// let push = manager.broadcast(&contact, "cursor", Payload::json(&(3, 4))?, now)?;
+    /// # let _ = push;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn broadcast(
         &mut self,
         entity: &Entity,
@@ -207,6 +278,22 @@ impl Manager {
     }
 
     /// Ends a listener; its last event is `Ended`. Tells whether it was there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, EntityOptions, Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// let lease = manager.subscribe_to_entity(&contact, &EntityOptions::default(), now)?;
+    /// assert!(manager.release(lease, now));
+    /// assert!(!manager.release(lease, now), "it was released before");
+    /// assert_eq!(manager.active_channels().count(), 1, "the channel lingers");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn release(&mut self, lease: LeaseId, now: Instant) -> bool {
         self.advance(now);
         let Some(key) = self.leases.remove(&lease) else { return false };
@@ -220,6 +307,21 @@ impl Manager {
     ///
     /// The leaves are acknowledged, or timed out, when [`active_channels`](Self::active_channels)
     /// has no more rows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, EntityOptions, Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// manager.subscribe_to_entity(&contact, &EntityOptions::default(), now)?;
+    /// manager.cleanup_all_channels(now);
+    /// assert_eq!(manager.active_channels().count(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cleanup_all_channels(&mut self, now: Instant) {
         self.advance(now);
         for (lease, key) in core::mem::take(&mut self.leases) {
@@ -238,6 +340,28 @@ impl Manager {
     /// # Errors
     ///
     /// [`ManagerError::Open`] when the channel has to be opened anew and a limit is reached.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{ChannelStatus, Entity, EntityOptions, Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// manager.subscribe_to_entity(&contact, &EntityOptions::default(), now)?;
+    /// // A person pressed the button beside what is given up.
+    /// let stuck: Vec<_> = manager
+    ///     .active_channels()
+    ///     .filter(|channel| matches!(channel.status, ChannelStatus::Error { .. }))
+    ///     .map(|channel| channel.key)
+    ///     .collect();
+    /// for key in &stuck {
+    ///     manager.retry(key, now)?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn retry(&mut self, key: &EntityKey, now: Instant) -> Result<(), ManagerError> {
         self.advance(now);
         let Some(shared) = self.shared.get(key) else { return Ok(()) };
@@ -257,6 +381,20 @@ impl Manager {
     }
 
     /// The users present on an entity, one entry a user; empty when nobody joined its presence.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, Manager, ManagerConfig, User};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// manager.join_presence(&contact, User::new("u1"), now)?;
+    /// assert!(manager.presence_state(&contact).is_empty(), "the server told nothing yet");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn presence_state(&mut self, entity: &Entity) -> Vec<User> {
         let key = EntityKey { kind: Kind::Presence, entity: entity.clone() };
@@ -268,12 +406,44 @@ impl Manager {
     }
 
     /// Whether there is a channel for a key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, EntityKey, EntityOptions, Kind, Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// manager.subscribe_to_entity(&contact, &EntityOptions::default(), now)?;
+    /// let key = EntityKey { kind: Kind::Subscription, entity: contact };
+    /// assert!(manager.has_channel(&key));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn has_channel(&self, key: &EntityKey) -> bool {
         self.shared.contains_key(key)
     }
 
     /// The channels there are, in the order of their keys.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, EntityOptions, Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// manager.subscribe_to_entity(&contact, &EntityOptions::default(), now)?;
+    /// for channel in manager.active_channels() {
+    ///     println!("{:<12} {} listeners", channel.status, channel.listeners);
+    /// }
+    /// # assert_eq!(manager.active_channels().map(|channel| channel.listeners).sum::<usize>(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn active_channels(&self) -> impl Iterator<Item = ActiveChannel> {
         self.shared.iter().map(|(key, shared)| ActiveChannel {
             key: key.clone(),
@@ -287,18 +457,58 @@ impl Manager {
     }
 
     /// What the connection did so far, in numbers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// assert_eq!(manager.stats().connects, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.client.stats()
     }
 
     /// Wants a connection from now on, as [`Client::connect`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// manager.connect(now);
+    /// assert!(manager.poll_transmit().is_some(), "the driver is asked to open a socket");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn connect(&mut self, now: Instant) {
         self.client.connect(now);
         self.pump(now);
     }
 
     /// Wants no connection from now on, as [`Client::disconnect`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # manager.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = manager.poll_transmit() else { unreachable!() };
+    /// manager.disconnect(now);
+    /// assert!(matches!(manager.poll_transmit(), Some(Transmit::Close { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn disconnect(&mut self, now: Instant) {
         self.client.disconnect(now);
         self.pump(now);
@@ -307,6 +517,18 @@ impl Manager {
     }
 
     /// Uses another access token from now on, as [`Client::set_access_token`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant, Secret};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// manager.set_access_token(Some(Secret::new("eyJhbGciOi")), now);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_access_token(&mut self, token: Option<Secret>, now: Instant) {
         self.client.set_access_token(token, now);
         self.pump(now);
@@ -319,24 +541,87 @@ impl Manager {
     }
 
     /// Tells the wall clock's time, as [`Client::set_unix_time`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// use std::time::{SystemTime, UNIX_EPOCH};
+    ///
+    /// manager.set_unix_time(SystemTime::now().duration_since(UNIX_EPOCH)?, now);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_unix_time(&mut self, unix: Duration, now: Instant) {
         self.client.set_unix_time(unix, now);
         self.pump(now);
     }
 
     /// Checks the connection now, as [`Client::probe`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # manager.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = manager.poll_transmit() else { unreachable!() };
+    /// # manager.handle_open(socket, now);
+    /// # while manager.poll_event().is_some() {}
+    /// manager.probe(now);
+    /// assert!(matches!(manager.poll_transmit(), Some(Transmit::Frame { .. })), "a heartbeat");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn probe(&mut self, now: Instant) {
         self.client.probe(now);
         self.pump(now);
     }
 
     /// The transport is open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig, ManagerEvent};
+    /// # use realtime_proto::{Config, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # manager.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = manager.poll_transmit() else { unreachable!() };
+    /// manager.handle_open(socket, now);
+    /// assert_eq!(manager.poll_event(), Some(ManagerEvent::Connected));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle_open(&mut self, socket: SocketId, now: Instant) {
         self.client.handle_open(socket, now);
         self.pump(now);
     }
 
     /// A frame came.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig, ManagerEvent};
+    /// # use realtime_proto::{Config, Frame, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # manager.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = manager.poll_transmit() else { unreachable!() };
+    /// # manager.handle_open(socket, now);
+    /// # while manager.poll_event().is_some() {}
+    /// manager.handle_frame(socket, Frame::text("what is this?"), now);
+    /// assert!(matches!(manager.poll_event(), Some(ManagerEvent::Violation(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle_frame(&mut self, socket: SocketId, frame: Frame, now: Instant) {
         if self.events.len() >= 2 * self.events_queued_max {
             return self.client.drop_frame();
@@ -346,12 +631,48 @@ impl Manager {
     }
 
     /// The transport ended, or could not be opened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig, ManagerEvent};
+    /// # use realtime_proto::{CloseReason, Config, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # manager.connect(now);
+    /// # let Some(Transmit::Open { socket, .. }) = manager.poll_transmit() else { unreachable!() };
+    /// # manager.handle_open(socket, now);
+    /// # while manager.poll_event().is_some() {}
+    /// manager.handle_close(socket, CloseReason::Lost { detail: "reset by peer".into() }, now);
+    /// assert!(matches!(manager.poll_event(), Some(ManagerEvent::Disconnected { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle_close(&mut self, socket: SocketId, reason: CloseReason, now: Instant) {
         self.client.handle_close(socket, reason, now);
         self.pump(now);
     }
 
     /// The deadline of [`poll_timeout`](Self::poll_timeout) came.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, EntityOptions, Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// let lease = manager.subscribe_to_entity(&contact, &EntityOptions::default(), now)?;
+    /// manager.release(lease, now);
+    /// while manager.poll_event().is_some() {}
+    /// // The channel lingers for a second, and nobody comes back.
+    /// let deadline = manager.poll_timeout().ok_or("the end of the linger")?;
+    /// manager.handle_timeout(deadline);
+    /// assert_eq!(manager.active_channels().count(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle_timeout(&mut self, now: Instant) {
         self.client.handle_timeout(now);
         self.advance(now);
@@ -371,18 +692,71 @@ impl Manager {
     }
 
     /// The next thing for the driver to do, in order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant, Transmit};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// manager.connect(now);
+    /// while let Some(transmit) = manager.poll_transmit() {
+    ///     match transmit {
+    ///         Transmit::Open { socket, url } => println!("open {url} as {socket}"),
+    ///         Transmit::Frame { socket, frame } => println!("write {frame:?} to {socket}"),
+    ///         Transmit::Close { socket, code, .. } => println!("close {socket} with {code}"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.client.poll_transmit()
     }
 
     /// The next thing that happened, in order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, EntityOptions, Manager, ManagerConfig, ManagerEvent};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// let lease = manager.subscribe_to_entity(&contact, &EntityOptions::default(), now)?;
+    /// while let Some(event) = manager.poll_event() {
+    ///     match event {
+    ///         ManagerEvent::Lease(to, event) if to == lease => println!("{event:?}"),
+    ///         other => println!("{other:?}"),
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn poll_event(&mut self) -> Option<ManagerEvent> {
         self.events.pop_front()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), as [`Client::poll_timeout`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// assert_eq!(manager.poll_timeout(), None, "offline, there is nothing to wake for");
+    /// manager.connect(now);
+    /// assert_eq!(manager.poll_timeout(), Some(now), "there is something to take");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         if !self.events.is_empty() {
@@ -393,6 +767,21 @@ impl Manager {
     }
 
     /// Whether frames may be fed, as [`Client::wants_frames`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Manager, ManagerConfig};
+    /// # use realtime_proto::{Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// if manager.wants_frames() {
+    ///     // Read the next frame from the socket.
+    /// }
+    /// # assert!(manager.wants_frames());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn wants_frames(&self) -> bool {
         self.events.len() < self.events_queued_max
