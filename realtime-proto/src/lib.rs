@@ -161,8 +161,8 @@ pub mod wire;
 
 pub use backoff::{Backoff, Schedule};
 pub use bytes::Bytes;
-pub use channel::{Awaits, Channel, ChannelInfo, ChannelState};
-pub use client::Client;
+pub use channel::{Awaits, ChannelInfo, ChannelState};
+pub use client::{Channel, Client};
 pub use config::{ChannelConfig, Config, ConfigBuilder, ConfigError};
 pub use error::{BindError, OpenError, PushError};
 pub use event::{BindingId, BindingSet, ChannelEvent, Event, Outcome, Status, Violation};

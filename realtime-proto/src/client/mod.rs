@@ -1,6 +1,8 @@
 //! One logical connection that outlives sockets, and the channels on it.
 
+mod channel;
 mod connect;
+mod drive;
 mod heartbeat;
 mod receive;
 mod send;
@@ -9,20 +11,18 @@ mod token;
 use alloc::sync::Arc;
 use core::fmt;
 
-use crate::channel::{Channel, ChannelInfo, Fate, Input, Slot, Table};
+pub use channel::Channel;
+
+use crate::channel::{ChannelInfo, Fate, Input, Slot, Table};
 use crate::config::{ChannelConfig, Config, Flavor};
 use crate::context::Context;
 use crate::error::OpenError;
-use crate::event::Event;
-use crate::ids::{ChannelId, SocketId};
+use crate::ids::ChannelId;
 use crate::limits::Limits;
-use crate::pacing::Turn;
 use crate::socket::Socket;
 use crate::stats::Stats;
-use crate::supabase::{Cause, CauseKind};
 use crate::time::Instant;
 use crate::timer::Timer;
-use crate::transmit::{CloseReason, Frame, Transmit};
 
 /// A client of one server: one connection at a time, reopened after faults, and the channels that
 /// are wanted on it.
@@ -336,237 +336,6 @@ impl Client {
         self.settle();
     }
 
-    /// The transport is open.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::{Client, Config, Event, Instant, Transmit};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut client = Client::new(config, 1, now);
-    /// # client.connect(now);
-    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
-    /// client.handle_open(socket, now);
-    /// assert_eq!(client.poll_event(), Some(Event::Connected { socket }));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn handle_open(&mut self, socket: SocketId, now: Instant) {
-        self.advance(now);
-        self.on_open(socket);
-        self.settle();
-    }
-
-    /// A frame came. Whatever is in it, this neither fails nor panics.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::{Client, Config, Event, Frame, Instant, Transmit};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut client = Client::new(config, 1, now);
-    /// # client.connect(now);
-    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
-    /// # client.handle_open(socket, now);
-    /// # while client.poll_event().is_some() {}
-    /// client.handle_frame(socket, Frame::text("what is this?"), now);
-    /// assert!(matches!(client.poll_event(), Some(Event::Violation(_))));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn handle_frame(&mut self, socket: SocketId, frame: Frame, now: Instant) {
-        self.advance(now);
-        self.on_frame(socket, &frame);
-        self.settle();
-    }
-
-    /// The transport ended, or could not be opened.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::{Client, CloseReason, Config, Event, Instant, Transmit};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut client = Client::new(config, 1, now);
-    /// # client.connect(now);
-    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
-    /// # client.handle_open(socket, now);
-    /// # while client.poll_event().is_some() {}
-    /// client.handle_close(socket, CloseReason::Lost { detail: "reset by peer".into() }, now);
-    /// let Some(Event::Disconnected { cause, retry_at, .. }) = client.poll_event() else {
-    ///     panic!("the application is told");
-    /// };
-    /// assert_eq!(cause.text, "reset by peer");
-    /// assert_eq!(retry_at, client.reconnect_at());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn handle_close(&mut self, socket: SocketId, reason: CloseReason, now: Instant) {
-        self.advance(now);
-        if self.ctx.socket.id() == Some(socket) {
-            self.on_lost(Cause::from_close(&reason));
-        } else {
-            self.ctx.stats.stale_sockets += 1;
-        }
-        self.settle();
-    }
-
-    /// The deadline of [`poll_timeout`](Self::poll_timeout) came. Early or repeated calls do
-    /// nothing.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::{Client, Config, Event, Instant, Transmit};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut client = Client::new(config, 1, now);
-    /// # client.connect(now);
-    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
-    /// // The server does not answer: the next thing to do is to give this attempt up.
-    /// let deadline = client.poll_timeout().ok_or("an attempt has a deadline")?;
-    /// client.handle_timeout(deadline);
-    /// assert!(matches!(client.poll_transmit(), Some(Transmit::Close { .. })));
-    /// assert!(matches!(client.poll_event(), Some(Event::Disconnected { .. })));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn handle_timeout(&mut self, now: Instant) {
-        let slept = self.ctx.timers.next().is_some_and(|(deadline, _)| {
-            now.saturating_duration_since(deadline) >= self.ctx.config.suspended_after
-        });
-        self.advance(now);
-        if slept {
-            self.on_wake();
-        }
-        while let Some(timer) = self.ctx.timers.pop_due(self.ctx.now) {
-            self.on_timer(timer);
-        }
-        self.settle();
-    }
-
-    /// The next thing for the driver to do, in order; frames are written now, with the token and
-    /// the bindings of this moment.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::{Client, Config, Instant, Transmit};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut client = Client::new(config, 1, now);
-    /// client.connect(now);
-    /// while let Some(transmit) = client.poll_transmit() {
-    ///     match transmit {
-    ///         Transmit::Open { socket, url } => println!("open {url} as {socket}"),
-    ///         Transmit::Frame { socket, frame } => println!("write {frame:?} to {socket}"),
-    ///         Transmit::Close { socket, code, .. } => println!("close {socket} with {code}"),
-    ///         _ => {}
-    ///     }
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        while let Some(outgoing) = self.ctx.outbox.pop() {
-            if let Some(transmit) = self.write(outgoing) {
-                return Some(transmit);
-            }
-        }
-        None
-    }
-
-    /// The next thing that happened, in order.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::{Client, Config, Event, Instant, Transmit};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut client = Client::new(config, 1, now);
-    /// # client.connect(now);
-    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
-    /// client.handle_open(socket, now);
-    /// while let Some(event) = client.poll_event() {
-    ///     match event {
-    ///         Event::Connected { socket } => println!("{socket} is open"),
-    ///         Event::Channel(id, event) => println!("{id}: {event:?}"),
-    ///         other => println!("{other:?}"),
-    ///     }
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn poll_event(&mut self) -> Option<Event> {
-        self.ctx.events.pop_front()
-    }
-
-    /// When to call [`handle_timeout`](Self::handle_timeout); `None` when nothing will happen
-    /// without input. While output waits to be taken, this is the latest time any input brought.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use core::time::Duration;
-    /// # use realtime_proto::{Client, Config, Instant};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut client = Client::new(config, 1, now);
-    /// client.connect(now);
-    /// assert_eq!(client.poll_timeout(), Some(now), "there is something to take");
-    /// while client.poll_transmit().is_some() {}
-    /// assert_eq!(client.poll_timeout(), Some(now + Duration::from_secs(10)), "or give up");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.ctx.outbox.is_empty() && self.ctx.events.is_empty() {
-            self.ctx.timers.next().map(|(deadline, _)| deadline)
-        } else {
-            Some(self.ctx.now)
-        }
-    }
-
-    /// Why the next [`handle_timeout`](Self::handle_timeout) is due.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::{Client, Config, Instant, Timer, Transmit};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut client = Client::new(config, 1, now);
-    /// # client.connect(now);
-    /// # let Some(Transmit::Open { socket, .. }) = client.poll_transmit() else { unreachable!() };
-    /// assert!(matches!(client.next_timer(), Some((_, Timer::Connect))));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn next_timer(&self) -> Option<(Instant, Timer)> {
-        self.ctx.timers.next()
-    }
-
-    /// Whether frames may be fed. While it is false the application has too many events to take;
-    /// a driver that stops reading lets TCP slow the server down.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::{Client, Config, Instant};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut client = Client::new(config, 1, now);
-    /// if client.wants_frames() {
-    ///     // Read the next frame from the socket.
-    /// }
-    /// # assert!(client.wants_frames());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn wants_frames(&self) -> bool {
-        self.ctx.events.len() < self.ctx.config.limits.events_queued_max
-    }
-
     /// Whether the connection is open.
     ///
     /// # Examples
@@ -685,7 +454,7 @@ impl Client {
     }
 
     /// Lets a channel react, and forgets it when that was its end.
-    fn with_channel(
+    pub(super) fn with_channel(
         &mut self,
         id: ChannelId,
         now: Instant,
@@ -700,7 +469,7 @@ impl Client {
     }
 
     /// A channel is gone; with the last one goes the need for a connection.
-    fn forget_channel(&mut self, id: ChannelId) {
+    pub(super) fn forget_channel(&mut self, id: ChannelId) {
         self.channels.remove(id);
         if let (0, Some(after)) = (self.channels.len(), self.ctx.config.disconnect_when_empty_after)
         {
@@ -709,71 +478,7 @@ impl Client {
     }
 
     /// Time never goes back, whatever the driver says.
-    fn advance(&mut self, now: Instant) {
+    pub(super) fn advance(&mut self, now: Instant) {
         self.ctx.now = self.ctx.now.max(now);
-    }
-
-    /// What every input ends with: whoever has a turn joins, and a connection on which every
-    /// channel is live has proven itself.
-    fn settle(&mut self) {
-        self.ctx.timers.cancel(Timer::JoinBudget);
-        loop {
-            if self.ctx.socket.connection().is_none() {
-                break;
-            }
-            match self.ctx.joins.take(self.ctx.now) {
-                Turn::Now(id) => {
-                    let needs_token =
-                        self.channels.get(id).is_some_and(|slot| slot.config.is_supabase());
-                    if needs_token && self.awaits_token() {
-                        self.ctx.joins.hold(id);
-                        continue;
-                    }
-                    let Some(slot) = self.channels.get_mut(id) else { continue };
-                    if slot.on_input(Input::Turn, &mut self.ctx) == Fate::Gone {
-                        unreachable!("a turn to join does not end a channel");
-                    }
-                }
-                Turn::At(at) => {
-                    self.ctx.timers.set(Timer::JoinBudget, at);
-                    break;
-                }
-                Turn::Nobody => break,
-            }
-        }
-        let channels = self.channels.len();
-        if channels > 0 && self.ctx.stats.channels_live == channels {
-            self.attempts = 0;
-        }
-    }
-
-    fn on_timer(&mut self, timer: Timer) {
-        let now = self.ctx.now;
-        match timer {
-            Timer::Connect => {
-                self.give_up_opening();
-            }
-            Timer::Reconnect => self.open_socket(),
-            Timer::Stable => self.attempts = 0,
-            Timer::Empty => self.rest(),
-            Timer::TokenExpiring => self.on_token_expiring(),
-            Timer::Heartbeat => self.on_heartbeat_due(),
-            Timer::HeartbeatReply => self.on_heartbeat_missed(),
-            // Settling takes the turns.
-            Timer::JoinBudget => {}
-            Timer::Join(id) => self.with_channel(id, now, |slot, ctx| {
-                slot.on_trouble(Input::JoinTimedOut, Cause::new(CauseKind::JoinTimeout), ctx)
-            }),
-            Timer::Rejoin(id) => self.on_channel_input(id, Input::RetryDue, now),
-            Timer::Leave(id) => self.on_channel_input(id, Input::LeaveTimedOut, now),
-            Timer::Presence(id) => self.with_channel(id, now, |slot, ctx| {
-                slot.flush_track(ctx);
-                Fate::Stays
-            }),
-            Timer::Push(id, push) => self.with_channel(id, now, |slot, ctx| {
-                slot.pushes.on_timeout(push, id, ctx);
-                Fate::Stays
-            }),
-        }
     }
 }

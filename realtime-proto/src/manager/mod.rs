@@ -19,6 +19,7 @@
 
 mod config;
 mod deliver;
+mod drive;
 mod entity;
 mod event;
 mod lease;
@@ -38,13 +39,12 @@ pub use user::User;
 use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::error::PushError;
-use crate::ids::{ChannelId, PushId, SocketId};
+use crate::ids::{ChannelId, PushId};
 use crate::payload::Payload;
 use crate::secret::Secret;
 use crate::stats::Stats;
 use crate::supabase::{Cause, CauseKind};
 use crate::time::Instant;
-use crate::transmit::{CloseReason, Frame, Transmit};
 
 /// One place that owns every realtime channel of an application.
 ///
@@ -581,210 +581,6 @@ impl Manager {
     pub fn probe(&mut self, now: Instant) {
         self.client.probe(now);
         self.pump(now);
-    }
-
-    /// The transport is open.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::manager::{Manager, ManagerConfig, ManagerEvent};
-    /// # use realtime_proto::{Config, Instant, Transmit};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
-    /// # manager.connect(now);
-    /// # let Some(Transmit::Open { socket, .. }) = manager.poll_transmit() else { unreachable!() };
-    /// manager.handle_open(socket, now);
-    /// assert_eq!(manager.poll_event(), Some(ManagerEvent::Connected));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn handle_open(&mut self, socket: SocketId, now: Instant) {
-        self.client.handle_open(socket, now);
-        self.pump(now);
-    }
-
-    /// A frame came.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::manager::{Manager, ManagerConfig, ManagerEvent};
-    /// # use realtime_proto::{Config, Frame, Instant, Transmit};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
-    /// # manager.connect(now);
-    /// # let Some(Transmit::Open { socket, .. }) = manager.poll_transmit() else { unreachable!() };
-    /// # manager.handle_open(socket, now);
-    /// # while manager.poll_event().is_some() {}
-    /// manager.handle_frame(socket, Frame::text("what is this?"), now);
-    /// assert!(matches!(manager.poll_event(), Some(ManagerEvent::Violation(_))));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn handle_frame(&mut self, socket: SocketId, frame: Frame, now: Instant) {
-        if self.events.len() >= 2 * self.events_queued_max {
-            return self.client.drop_frame();
-        }
-        self.client.handle_frame(socket, frame, now);
-        self.pump(now);
-    }
-
-    /// The transport ended, or could not be opened.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::manager::{Manager, ManagerConfig, ManagerEvent};
-    /// # use realtime_proto::{CloseReason, Config, Instant, Transmit};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
-    /// # manager.connect(now);
-    /// # let Some(Transmit::Open { socket, .. }) = manager.poll_transmit() else { unreachable!() };
-    /// # manager.handle_open(socket, now);
-    /// # while manager.poll_event().is_some() {}
-    /// manager.handle_close(socket, CloseReason::Lost { detail: "reset by peer".into() }, now);
-    /// assert!(matches!(manager.poll_event(), Some(ManagerEvent::Disconnected { .. })));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn handle_close(&mut self, socket: SocketId, reason: CloseReason, now: Instant) {
-        self.client.handle_close(socket, reason, now);
-        self.pump(now);
-    }
-
-    /// The deadline of [`poll_timeout`](Self::poll_timeout) came.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::manager::{Entity, EntityOptions, Manager, ManagerConfig};
-    /// # use realtime_proto::{Config, Instant};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
-    /// # let contact = Entity::new("contact", "123");
-    /// let lease = manager.subscribe_to_entity(&contact, &EntityOptions::default(), now)?;
-    /// manager.release(lease, now);
-    /// while manager.poll_event().is_some() {}
-    /// // The channel lingers for a second, and nobody comes back.
-    /// let deadline = manager.poll_timeout().ok_or("the end of the linger")?;
-    /// manager.handle_timeout(deadline);
-    /// assert_eq!(manager.active_channels().count(), 0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.client.handle_timeout(now);
-        self.advance(now);
-        let due = |shared: &Shared| shared.linger_until.is_some_and(|until| until <= self.now);
-        let unheld = self.shared.iter().filter(|(_, shared)| due(shared));
-        let keys: Vec<EntityKey> = unheld.map(|(key, _)| key.clone()).collect();
-        for key in keys {
-            // A broadcast that waits for the join keeps the channel until it has its outcome.
-            if self.is_idle(&key) {
-                self.leave(&key, now);
-            } else {
-                let again = self.linger.max(Self::LINGER_STEP_MIN);
-                self.shared_mut(&key).linger_until = Some(self.now + again);
-            }
-        }
-        self.pump(now);
-    }
-
-    /// The next thing for the driver to do, in order.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::manager::{Manager, ManagerConfig};
-    /// # use realtime_proto::{Config, Instant, Transmit};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
-    /// manager.connect(now);
-    /// while let Some(transmit) = manager.poll_transmit() {
-    ///     match transmit {
-    ///         Transmit::Open { socket, url } => println!("open {url} as {socket}"),
-    ///         Transmit::Frame { socket, frame } => println!("write {frame:?} to {socket}"),
-    ///         Transmit::Close { socket, code, .. } => println!("close {socket} with {code}"),
-    ///         _ => {}
-    ///     }
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.client.poll_transmit()
-    }
-
-    /// The next thing that happened, in order.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::manager::{Entity, EntityOptions, Manager, ManagerConfig, ManagerEvent};
-    /// # use realtime_proto::{Config, Instant};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
-    /// # let contact = Entity::new("contact", "123");
-    /// let lease = manager.subscribe_to_entity(&contact, &EntityOptions::default(), now)?;
-    /// while let Some(event) = manager.poll_event() {
-    ///     match event {
-    ///         ManagerEvent::Lease(to, event) if to == lease => println!("{event:?}"),
-    ///         other => println!("{other:?}"),
-    ///     }
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn poll_event(&mut self) -> Option<ManagerEvent> {
-        self.events.pop_front()
-    }
-
-    /// When to call [`handle_timeout`](Self::handle_timeout), as [`Client::poll_timeout`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::manager::{Manager, ManagerConfig};
-    /// # use realtime_proto::{Config, Instant};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
-    /// assert_eq!(manager.poll_timeout(), None, "offline, there is nothing to wake for");
-    /// manager.connect(now);
-    /// assert_eq!(manager.poll_timeout(), Some(now), "there is something to take");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        if !self.events.is_empty() {
-            return Some(self.now);
-        }
-        let lingers = self.shared.values().filter_map(|shared| shared.linger_until).min();
-        [self.client.poll_timeout(), lingers].into_iter().flatten().min()
-    }
-
-    /// Whether frames may be fed, as [`Client::wants_frames`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::manager::{Manager, ManagerConfig};
-    /// # use realtime_proto::{Config, Instant};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
-    /// if manager.wants_frames() {
-    ///     // Read the next frame from the socket.
-    /// }
-    /// # assert!(manager.wants_frames());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn wants_frames(&self) -> bool {
-        self.events.len() < self.events_queued_max
     }
 
     pub(super) fn advance(&mut self, now: Instant) {
