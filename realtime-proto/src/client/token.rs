@@ -81,7 +81,8 @@ impl Client {
     /// Tells the wall clock's time, since the Unix epoch, so that the expiry of tokens is known
     /// beforehand. Without it, a token is dead when the server says so.
     ///
-    /// Call it at the start and whenever the wall clock was corrected.
+    /// Call it at the start and whenever the wall clock was corrected. A wall clock that is ahead
+    /// makes a good token look expired, and joins then wait for another one.
     ///
     /// # Examples
     ///
