@@ -21,6 +21,11 @@ pub(crate) struct Context {
     pub(crate) rng: Rng,
     /// The latest time that any input brought; it never goes back.
     pub(crate) now: Instant,
+    /// When the newest of the requests was made that the server answered: what it had sent by then
+    /// has come.
+    pub(crate) whole_until: Instant,
+    /// Up to when everything came, if frames were dropped since.
+    pub(crate) overflowed: Option<Instant>,
     pub(crate) timers: Timers,
     pub(crate) outbox: Outbox,
     pub(crate) events: VecDeque<Event>,
@@ -36,6 +41,8 @@ impl Context {
         Self {
             rng: Rng::new(seed),
             now,
+            whole_until: now,
+            overflowed: None,
             timers: Timers::default(),
             outbox: Outbox::default(),
             events: VecDeque::new(),
@@ -50,6 +57,17 @@ impl Context {
 
     pub(crate) fn emit(&mut self, channel: ChannelId, event: ChannelEvent) {
         self.events.push_back(Event::Channel(channel, event));
+    }
+
+    /// A request was answered that was made at `made_at`.
+    pub(crate) fn on_answer(&mut self, made_at: Instant) {
+        self.whole_until = self.whole_until.max(made_at);
+    }
+
+    /// There is no room for a frame's events: it is dropped, and what it said is missing.
+    pub(crate) fn drop_frame(&mut self) {
+        self.stats.frames_dropped += 1;
+        self.overflowed.get_or_insert(self.whole_until);
     }
 
     pub(crate) fn violation(&mut self, violation: Violation) {

@@ -4,6 +4,7 @@ use alloc::string::String;
 use core::fmt;
 use core::time::Duration;
 
+use crate::channel::{Gap, Recovery};
 use crate::ids::{ChannelId, PushId, SocketId};
 use crate::payload::Payload;
 use crate::presence::PresenceDiff;
@@ -73,6 +74,10 @@ pub enum ChannelEvent {
         /// The change.
         change: Change,
     },
+    /// Messages may have been missed while the channel was away (G10).
+    Gap(Gap),
+    /// A private channel was joined again, and its stored broadcasts were replayed (G10).
+    Recovered(Recovery),
     /// Members came, changed or went.
     Presence(PresenceDiff),
     /// The server said something about the channel.
@@ -191,6 +196,10 @@ impl BindingSet {
 
     pub(crate) const fn insert(&mut self, binding: BindingId) {
         self.0 |= 1 << binding.0;
+    }
+
+    pub(crate) const fn remove(&mut self, binding: BindingId) {
+        self.0 &= !(1 << binding.0);
     }
 }
 

@@ -161,7 +161,7 @@ pub mod wire;
 
 pub use backoff::{Backoff, Schedule};
 pub use bytes::Bytes;
-pub use channel::{Awaits, ChannelInfo, ChannelState};
+pub use channel::{Awaits, ChannelInfo, ChannelState, Gap, Recovery, Stream};
 pub use client::{Channel, Client};
 pub use config::{ChannelConfig, Config, ConfigBuilder, ConfigError};
 pub use error::{BindError, OpenError, PushError};

@@ -29,8 +29,8 @@ pub(crate) enum Socket {
 pub(crate) struct Connection {
     pub(crate) id: SocketId,
     next_ref: u64,
-    /// Who waits for which reply.
-    replies: BTreeMap<Ref, Waiter>,
+    /// Who waits for which reply, and since when.
+    replies: BTreeMap<Ref, (Waiter, Instant)>,
     pub(crate) heartbeat: Heartbeat,
 }
 
@@ -70,14 +70,19 @@ impl Connection {
     }
 
     /// A ref whose reply goes to `waiter`.
-    pub(crate) fn make_ref_for(&mut self, waiter: Waiter) -> Ref {
+    pub(crate) fn make_ref_for(&mut self, waiter: Waiter, now: Instant) -> Ref {
         let made = self.make_ref();
-        self.replies.insert(made, waiter);
+        self.replies.insert(made, (waiter, now));
         made
     }
 
     /// Ends the wait for a reply; a reply that still comes is stale.
-    pub(crate) fn forget(&mut self, msg_ref: Ref) -> Option<Waiter> {
+    pub(crate) fn forget(&mut self, msg_ref: Ref) {
+        self.replies.remove(&msg_ref);
+    }
+
+    /// Who waited for a reply that came, and since when; `None` when nobody did.
+    pub(crate) fn on_reply(&mut self, msg_ref: Ref) -> Option<(Waiter, Instant)> {
         self.replies.remove(&msg_ref)
     }
 }

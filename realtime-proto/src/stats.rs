@@ -22,6 +22,8 @@ pub struct Stats {
     pub stale_sockets: u64,
     /// Messages of an older join, and replies nobody waits for any more.
     pub stale_messages: u64,
+    /// Replayed broadcasts that had been delivered before.
+    pub duplicates: u64,
     /// Messages for topics that are not open.
     pub unknown_topics: u64,
     /// Frames and messages that were wrong, see [`Violation`](crate::Violation).

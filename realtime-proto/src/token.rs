@@ -54,6 +54,11 @@ impl Token {
         self.unix_at_epoch = unix.checked_sub(now.since_epoch());
     }
 
+    /// An instant as the time since the Unix epoch, when the driver told the wall clock.
+    pub(crate) fn unix(&self, at: Instant) -> Option<Duration> {
+        self.unix_at_epoch?.checked_add(at.since_epoch())
+    }
+
     /// When the token expires on the driver's clock; `None` when that cannot be told.
     pub(crate) fn expires_at(&self) -> Option<Instant> {
         let expiry = self.expiry?.saturating_sub(self.unix_at_epoch?);

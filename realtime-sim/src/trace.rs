@@ -7,7 +7,7 @@ use core::fmt;
 
 use realtime_proto::manager::{LeaseEvent, ManagerEvent};
 use realtime_proto::wire::{self, Sender, Vsn};
-use realtime_proto::{ChannelEvent, Event, Frame, Instant};
+use realtime_proto::{ChannelEvent, Event, Frame, Gap, Instant, Recovery, Stream};
 
 use crate::seed::Hash;
 
@@ -108,6 +108,8 @@ fn describe_channel(event: &ChannelEvent) -> String {
             let counts = (diff.joined.len(), diff.updated.len(), diff.left.len());
             format!("presence +{} ~{} -{}", counts.0, counts.1, counts.2)
         }
+        ChannelEvent::Gap(gap) => describe_gap(gap),
+        ChannelEvent::Recovered(recovery) => describe_recovery(recovery),
         ChannelEvent::System(_) => "system".into(),
         ChannelEvent::Message { event, .. } => format!("message {event}"),
         ChannelEvent::PushEnded { push, outcome } => {
@@ -156,11 +158,28 @@ fn describe_lease(event: &LeaseEvent) -> String {
             let counts = (diff.joined.len(), diff.updated.len(), diff.left.len());
             format!("presence +{} ~{} -{}", counts.0, counts.1, counts.2)
         }
+        LeaseEvent::Gap(gap) => describe_gap(gap),
+        LeaseEvent::Recovered(recovery) => describe_recovery(recovery),
         LeaseEvent::System(_) => "system".into(),
         LeaseEvent::TrackRefused { .. } => "track refused".into(),
         LeaseEvent::Ended => "ended".into(),
         _ => "event".into(),
     }
+}
+
+fn describe_gap(gap: &Gap) -> String {
+    let of = match gap.stream {
+        Stream::Messages => "messages",
+        Stream::Changes { .. } => "changes",
+        _ => "something",
+    };
+    format!("gap of {of} from {} to {}: {}", gap.from, gap.to, gap.why.kind)
+}
+
+fn describe_recovery(recovery: &Recovery) -> String {
+    let Recovery { replayed, contiguous, .. } = recovery;
+    let whole = if *contiguous { "contiguous" } else { "not contiguous" };
+    format!("recovered {replayed}, {whole}")
 }
 
 fn again(retry_at: Option<Instant>) -> String {

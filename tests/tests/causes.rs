@@ -227,7 +227,7 @@ const CLOSES: [(u16, CauseKind); 11] = [
 ];
 
 /// What no server says in words: this side notices it, or a frame of its own says it.
-const WITHOUT_WORDS: [CauseKind; 13] = [
+const WITHOUT_WORDS: [CauseKind; 16] = [
     Requested,
     Empty,
     ConnectTimeout,
@@ -240,6 +240,9 @@ const WITHOUT_WORDS: [CauseKind; 13] = [
     ChannelCrashed,
     ChannelClosed,
     BindingMismatch,
+    Rejoined,
+    ChangesRestarted,
+    EventsOverflowed,
     Interrupted,
 ];
 

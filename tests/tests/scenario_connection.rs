@@ -78,6 +78,7 @@ fn after_a_cut_the_channel_is_joined_again() {
         "1.000s ch0.1 errored: connection lost",
         "2.040s connected socket2",
         "2.080s ch0.1 joined",
+        "2.080s ch0.1 gap of messages from 0.040s to 2.080s: connection lost",
         "2.080s ch0.1 live",
     ];
     assert_eq!(lines(&mut world, ana), told);

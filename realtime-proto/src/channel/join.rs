@@ -58,10 +58,10 @@ impl Slot {
             ctx.stats.stale_messages += 1;
             return;
         }
-        let State::Joining { join_ref, sent } = &mut self.state else {
+        let State::Joining { join_ref, sent, asks_replay } = &mut self.state else {
             unreachable!("only a joining channel accepts");
         };
-        let (join_ref, sent) = (*join_ref, core::mem::take(sent));
+        let (join_ref, sent, asks_replay) = (*join_ref, core::mem::take(sent), *asks_replay);
         let ids = match &self.config.flavor {
             Flavor::Phoenix { .. } => Some(Vec::new()),
             Flavor::Supabase(_) => self.match_bindings(&sent, &response),
@@ -75,6 +75,7 @@ impl Slot {
         // Replies to pushes of an older join come before the reply to this one or not at all.
         self.pushes.interrupt(self.id, ctx);
         self.joined_at = Some(ctx.now);
+        let resumed = self.streams.on_joined(asks_replay, ctx.now);
         let joined = Joined {
             join_ref,
             awaits_presence: self.config.presence(),
@@ -84,6 +85,7 @@ impl Slot {
         };
         self.enter(State::Joined(joined), ctx.now);
         ctx.emit(self.id, ChannelEvent::Joined { response });
+        self.on_resumed(resumed, ctx);
         if self.config.is_supabase() && self.token_version != ctx.token.version {
             self.push_token(ctx);
         }
@@ -112,6 +114,7 @@ impl Slot {
         let Some(connection) = ctx.socket.connection() else { return };
         self.token_version = ctx.token.version;
         self.token_told_at = Some(ctx.now);
+        self.streams.on_token();
         ctx.outbox.push(Outgoing::Token { socket: connection.id, channel: self.id });
     }
 
@@ -131,14 +134,14 @@ impl Slot {
     fn join(&mut self, ctx: &mut Context) {
         let Some(connection) = ctx.socket.connection_mut() else { return };
         let socket = connection.id;
-        let join_ref = connection.make_ref_for(Waiter::Join(self.id));
+        let join_ref = connection.make_ref_for(Waiter::Join(self.id), ctx.now);
         ctx.outbox.push(Outgoing::Join { socket, channel: self.id, join_ref });
         ctx.timers.set(Timer::Join(self.id), ctx.now + ctx.config.join_timeout);
         ctx.stats.joins += 1;
         self.token_told_at = None;
-        self.lower(ctx);
+        self.lower(&Cause::new(CauseKind::Rejoined), ctx);
         self.joins += 1;
-        self.enter(State::Joining { join_ref, sent: Vec::new() }, ctx.now);
+        self.enter(State::Joining { join_ref, sent: Vec::new(), asks_replay: false }, ctx.now);
     }
 
     /// The ids of the bindings, by the server's reply; `None` when it confirms other bindings.
@@ -169,7 +172,7 @@ impl Slot {
     }
 
     fn fail(&mut self, cause: Cause, ctx: &mut Context) {
-        self.lower(ctx);
+        self.lower(&cause, ctx);
         self.forget_join(ctx);
         self.pushes.interrupt(self.id, ctx);
         let mut retry = cause.kind.retry();
@@ -219,7 +222,7 @@ impl Slot {
 
     /// The connection went: the channel joins again when it is back, whatever it waited for.
     fn park(&mut self, cause: Cause, ctx: &mut Context) {
-        self.lower(ctx);
+        self.lower(&cause, ctx);
         // The next connection counts its refs from 1 again, so none may be kept.
         self.track.forget(ctx);
         self.pushes.interrupt(self.id, ctx);
@@ -254,14 +257,14 @@ impl Slot {
         let Some(join_ref) = self.state.join_ref() else {
             unreachable!("only a joining or joined channel leaves");
         };
-        self.lower(ctx);
+        self.lower(&Cause::new(CauseKind::Requested), ctx);
         self.forget_join(ctx);
         self.pushes.discard(self.id, ctx);
         let Some(connection) = ctx.socket.connection_mut() else {
             unreachable!("a joining or joined channel has a connection");
         };
         let socket = connection.id;
-        let leave_ref = connection.make_ref_for(Waiter::Leave(self.id));
+        let leave_ref = connection.make_ref_for(Waiter::Leave(self.id), ctx.now);
         let topic = Arc::clone(&self.topic);
         ctx.outbox.push(Outgoing::Leave { socket, topic, join_ref, msg_ref: leave_ref });
         ctx.timers.set(Timer::Leave(self.id), ctx.now + ctx.config.leave_timeout);
@@ -269,7 +272,7 @@ impl Slot {
     }
 
     pub(crate) fn end(&mut self, cause: Cause, ctx: &mut Context) -> Fate {
-        self.lower(ctx);
+        self.lower(&cause, ctx);
         self.forget_join(ctx);
         if let (State::Leaving { leave_ref, .. }, Some(connection)) =
             (&self.state, ctx.socket.connection_mut())
@@ -283,6 +286,7 @@ impl Slot {
             Timer::Rejoin(self.id),
             Timer::Leave(self.id),
             Timer::Presence(self.id),
+            Timer::Replay(self.id),
         ];
         timers.into_iter().for_each(|timer| ctx.timers.cancel(timer));
         ctx.emit(self.id, ChannelEvent::Closed { cause });
@@ -290,7 +294,8 @@ impl Slot {
     }
 
     /// The channel stops being joined: what it shows is out of date from here on.
-    fn lower(&mut self, ctx: &mut Context) {
+    fn lower(&mut self, why: &Cause, ctx: &mut Context) {
+        self.break_streams(ctx.whole_until, why, ctx);
         if self.set_live(false, ctx.now) {
             ctx.stats.channels_live -= 1;
         }

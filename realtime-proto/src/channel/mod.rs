@@ -5,6 +5,7 @@
 //!
 //! [`open_channel`]: crate::Client::open_channel
 
+mod gap;
 mod info;
 mod join;
 mod push;
@@ -13,6 +14,8 @@ mod state;
 mod table;
 mod track;
 
+pub(crate) use gap::Verdict;
+pub use gap::{Gap, Recovery, Stream};
 pub use info::{Awaits, ChannelInfo};
 pub(crate) use join::Fate;
 pub(crate) use slot::Slot;

@@ -131,7 +131,7 @@ impl Pushes {
         };
         let socket = connection.id;
         let msg_ref = if push.reply {
-            connection.make_ref_for(Waiter::Push(channel, push.id))
+            connection.make_ref_for(Waiter::Push(channel, push.id), ctx.now)
         } else {
             connection.make_ref()
         };

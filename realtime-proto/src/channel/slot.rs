@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::gap::Streams;
 use super::push::{Pushes, Target};
 use super::state::State;
 use super::track::Track;
@@ -29,6 +30,7 @@ pub(crate) struct Slot {
     bindings: Vec<Option<Binding>>,
     pub(crate) state: State,
     pub(crate) pushes: Pushes,
+    pub(crate) streams: Streams,
     pub(crate) presence: Presence,
     pub(crate) track: Track,
     /// Failed attempts in a row.
@@ -71,6 +73,7 @@ impl Slot {
             bindings: bindings.into_iter().map(Some).collect(),
             state: State::Closed,
             pushes: Pushes::default(),
+            streams: Streams::default(),
             presence: Presence::default(),
             track: Track::default(),
             attempts: 0,
@@ -161,6 +164,7 @@ impl Slot {
     /// Frees the place of a binding; changes that still come for it are not delivered.
     pub(crate) fn remove_binding(&mut self, id: BindingId) -> bool {
         let Some(place) = self.bindings.get_mut(usize::from(id.0)) else { return false };
+        self.streams.forget(id);
         if let State::Joined(joined) = &mut self.state {
             joined.ids.retain(|(_, held)| *held != id);
         }

@@ -182,6 +182,8 @@ pub(crate) enum State {
         /// The distinct bindings of the join as it was written, in the order of the reply; empty
         /// until the driver takes the frame.
         sent: Vec<Binding>,
+        /// Whether the join as it was written asks for what was missed.
+        asks_replay: bool,
     },
     Joined(Joined),
     Errored {

@@ -88,7 +88,7 @@ impl Track {
             unreachable!("a joined channel has a connection");
         };
         let socket = connection.id;
-        let msg_ref = connection.make_ref_for(Waiter::Track(channel));
+        let msg_ref = connection.make_ref_for(Waiter::Track(channel), ctx.now);
         let mut payload = Vec::from(&b"{\"type\":\"presence\",\"event\":"[..]);
         match &self.wanted {
             Some(wanted) => {

@@ -30,6 +30,7 @@ impl Client {
         }
         let now = self.ctx.now;
         self.ctx.socket = Socket::Online(Connection::new(socket, now));
+        self.ctx.on_answer(now);
         self.ctx.stats.connects += 1;
         self.ctx.timers.cancel(Timer::Connect);
         self.ctx.timers.set(Timer::Stable, now + self.ctx.config.stable_after);

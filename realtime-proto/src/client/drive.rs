@@ -246,6 +246,7 @@ impl Client {
     /// channel is live has proven itself.
     pub(super) fn settle(&mut self) {
         self.ctx.timers.cancel(Timer::JoinBudget);
+        self.heal_overflow();
         loop {
             if self.ctx.socket.connection().is_none() {
                 break;
@@ -276,6 +277,21 @@ impl Client {
         }
     }
 
+    /// Frames were dropped and there is room again: whatever they said, a new join says what holds
+    /// now, and tells what was missed.
+    fn heal_overflow(&mut self) {
+        if !self.wants_frames() {
+            return;
+        }
+        let Some(from) = self.ctx.overflowed.take() else { return };
+        let why = Cause::new(CauseKind::EventsOverflowed);
+        for slot in self.channels.iter_mut() {
+            slot.break_streams(from, &why, &mut self.ctx);
+            let fate = slot.on_input(Input::ConfigChanged, &mut self.ctx);
+            debug_assert_eq!(fate, Fate::Stays, "joining again does not end a channel");
+        }
+    }
+
     pub(super) fn on_timer(&mut self, timer: Timer) {
         let now = self.ctx.now;
         match timer {
@@ -297,6 +313,10 @@ impl Client {
             Timer::Leave(id) => self.on_channel_input(id, Input::LeaveTimedOut, now),
             Timer::Presence(id) => self.with_channel(id, now, |slot, ctx| {
                 slot.flush_track(ctx);
+                Fate::Stays
+            }),
+            Timer::Replay(id) => self.with_channel(id, now, |slot, ctx| {
+                slot.finish_replay(ctx);
                 Fate::Stays
             }),
             Timer::Push(id, push) => self.with_channel(id, now, |slot, ctx| {

@@ -65,6 +65,7 @@ impl Client {
             Some((pending, sent_at)) if Some(pending) == msg_ref => {
                 connection.heartbeat.pending = None;
                 let round_trip = now.saturating_duration_since(sent_at);
+                self.ctx.on_answer(sent_at);
                 self.ctx.timers.cancel(Timer::HeartbeatReply);
                 self.ctx.stats.round_trip = Some(round_trip);
                 self.ctx.events.push_back(Event::Heartbeat { round_trip });

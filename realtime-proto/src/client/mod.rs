@@ -424,8 +424,8 @@ impl Client {
     }
 
     /// Counts a frame that the application left no room for.
-    pub(crate) const fn drop_frame(&mut self) {
-        self.ctx.stats.frames_dropped += 1;
+    pub(crate) fn drop_frame(&mut self) {
+        self.ctx.drop_frame();
     }
 
     /// Lets joins go on that wait for another token, because the application insists.

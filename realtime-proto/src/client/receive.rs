@@ -5,7 +5,7 @@ use alloc::string::ToString;
 use bytes::Bytes;
 
 use super::Client;
-use crate::channel::{Fate, Input, Slot, State};
+use crate::channel::{Fate, Input, Slot, State, Verdict};
 use crate::context::Context;
 use crate::event::{BindingSet, ChannelEvent, Outcome, Status, Violation};
 use crate::ids::{ChannelId, Ref, SocketId};
@@ -43,8 +43,7 @@ impl Client {
         let limits = &self.ctx.config.limits;
         let (bytes, max) = (frame.as_bytes().len(), limits.frame_bytes_max);
         if self.ctx.events.len() >= 2 * limits.events_queued_max {
-            self.ctx.stats.frames_dropped += 1;
-            return;
+            return self.ctx.drop_frame();
         }
         if bytes > max {
             return self.ctx.violation(Violation::FrameTooLarge { bytes, max });
@@ -105,11 +104,12 @@ impl Client {
             return self.ctx.violation(Violation::Payload { topic, event });
         };
         let waiter =
-            self.ctx.socket.connection_mut().and_then(|connection| connection.forget(msg_ref?));
-        let Some(waiter) = waiter else {
+            self.ctx.socket.connection_mut().and_then(|connection| connection.on_reply(msg_ref?));
+        let Some((waiter, made_at)) = waiter else {
             self.ctx.stats.stale_messages += 1;
             return;
         };
+        self.ctx.on_answer(made_at);
         let now = self.ctx.now;
         match waiter {
             Waiter::Join(id) => self.on_join_reply(id, reply),
@@ -170,7 +170,7 @@ impl Slot {
             ("presence_state" | "presence_diff", _) if supabase => true,
             ("broadcast", body) if supabase => match Broadcast::read(body, frame) {
                 Some(broadcast) => {
-                    ctx.emit(self.id, ChannelEvent::Broadcast(broadcast));
+                    self.on_broadcast(broadcast, envelope, ctx);
                     true
                 }
                 None => false,
@@ -193,6 +193,24 @@ impl Slot {
         if !understood {
             let (topic, event) = (self.topic.to_string(), envelope.event.to_string());
             ctx.violation(Violation::Payload { topic, event });
+        }
+    }
+
+    fn on_broadcast(&mut self, broadcast: Broadcast, envelope: &Envelope<'_>, ctx: &mut Context) {
+        let meta = broadcast.meta.as_ref();
+        // A sender can write `replayed` into a text broadcast too, which the server relays as it
+        // is, but only the server's own names the join.
+        let trusted = match envelope.body {
+            Body::Json(_) => envelope.join_ref.is_some() || ctx.config.vsn == Vsn::V1,
+            Body::Binary(_) | Body::Reply { .. } | Body::UserBroadcast { .. } => true,
+        };
+        let replayed = trusted && meta.is_some_and(|meta| meta.replayed);
+        match self.streams.on_broadcast(meta, replayed, ctx.now) {
+            Verdict::Deliver => ctx.emit(self.id, ChannelEvent::Broadcast(broadcast)),
+            Verdict::Duplicate => ctx.stats.duplicates += 1,
+        }
+        if self.streams.is_replay_full() {
+            self.finish_replay(ctx);
         }
     }
 
@@ -227,7 +245,7 @@ impl Slot {
         true
     }
 
-    fn on_changes(&self, text: &str, frame: &Bytes, ctx: &mut Context) -> bool {
+    fn on_changes(&mut self, text: &str, frame: &Bytes, ctx: &mut Context) -> bool {
         let Some((ids, change)) = read_changes(text, frame) else { return false };
         let mut bindings = BindingSet::default();
         if let State::Joined(joined) = &self.state {
@@ -242,6 +260,7 @@ impl Slot {
         if bindings.is_empty() {
             ctx.violation(Violation::UnknownBinding { topic: self.topic.to_string() });
         } else {
+            self.streams.on_change(None, ctx.whole_until);
             ctx.emit(self.id, ChannelEvent::Change { bindings, change });
         }
         true
@@ -261,6 +280,7 @@ impl Slot {
         }
         ctx.emit(self.id, ChannelEvent::System(system));
         if subscribed {
+            self.on_subscribed(ctx);
             self.check_live(ctx);
         }
         true

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::Manager;
 use super::entity::EntityKey;
 use super::event::{ChannelStatus, LeaseEvent, LeaseId, ManagerEvent};
+use crate::channel::Stream;
 use crate::event::{ChannelEvent, Event};
 use crate::ids::ChannelId;
 use crate::supabase::{Cause, CauseKind};
@@ -83,6 +84,21 @@ impl Manager {
             ChannelEvent::Change { bindings, change } => {
                 let listeners = self.shared_mut(&key).listeners_of(bindings);
                 self.deliver(&key, &listeners, &LeaseEvent::Change(change));
+            }
+            ChannelEvent::Gap(gap) => {
+                let listeners = match &gap.stream {
+                    Stream::Messages => self.shared_mut(&key).holders.keys().copied().collect(),
+                    Stream::Changes { bindings, .. } => {
+                        self.shared_mut(&key).listeners_of(*bindings)
+                    }
+                };
+                for lease in listeners {
+                    let told = LeaseEvent::Gap(gap.clone());
+                    self.events.push_back(ManagerEvent::Lease(lease, told));
+                }
+            }
+            ChannelEvent::Recovered(recovery) => {
+                self.tell_all(&key, &LeaseEvent::Recovered(recovery));
             }
             ChannelEvent::System(system) => self.tell_all(&key, &LeaseEvent::System(system)),
             ChannelEvent::TrackRefused { response } => {

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::channel::{Gap, Recovery};
 use crate::event::{Outcome, Violation};
 use crate::ids::PushId;
 use crate::payload::Payload;
@@ -68,6 +69,10 @@ pub enum LeaseEvent {
     Change(Change),
     /// A broadcast of the entity came.
     Broadcast(Broadcast),
+    /// Changes or broadcasts may have been missed while the channel was away (G10).
+    Gap(Gap),
+    /// The entity's stored broadcasts were replayed after the channel was joined again (G10).
+    Recovered(Recovery),
     /// Users came, changed or went; a listener that comes late first gets all who are here.
     Presence(PresenceDiff),
     /// The server said something about the channel.

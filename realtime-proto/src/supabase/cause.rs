@@ -180,6 +180,12 @@ kinds! {
     ChannelClosed, Never, "The server closed the channel; open it again if it is still wanted.";
     /// The server confirmed other row-change bindings than were asked for.
     BindingMismatch, Never, "Compare the bindings with the server's reply.";
+    /// The channel joined again because what it asks for changed.
+    Rejoined, Never, "Nothing to do but to fetch what changed meanwhile.";
+    /// The server began to follow the database anew, without saying since when it had not.
+    ChangesRestarted, Never, "Nothing to do but to fetch what changed meanwhile.";
+    /// Frames were dropped because the application did not take its events.
+    EventsOverflowed, Never, "Take events faster, or raise events_queued_max; then fetch what changed meanwhile.";
     /// A push was given up because its channel or connection ended first.
     Interrupted, Backoff, "It is not known whether the server acted on it; send it again if that is safe.";
 }

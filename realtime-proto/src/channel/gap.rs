@@ -1,0 +1,363 @@
+//! What a channel may have missed while it was not joined, and what a replay brought back.
+//!
+//! A channel carries up to two streams: the messages of its topic, and row changes. Each either
+//! flows or is broken since some moment. When a broken one flows again, the application is told
+//! the window, or that the server's store closed it.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use super::slot::Slot;
+use super::state::State;
+use crate::context::Context;
+use crate::event::{BindingId, BindingSet, ChannelEvent};
+use crate::supabase::{BroadcastMeta, Cause, CauseKind, Replay};
+use crate::time::Instant;
+use crate::timer::Timer;
+
+/// A span of time in which messages may have been missed; whatever the channel carried outside of
+/// such spans was delivered, once.
+///
+/// Fetch what changed in the meantime, or draw what depends on it anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// What may have been missed.
+    pub stream: Stream,
+    /// When the last request went out that the server still answered: all that the server had sent
+    /// by then has come.
+    pub from: Instant,
+    /// When it flowed again.
+    pub to: Instant,
+    /// `from` as the time since the Unix epoch, by this machine's wall clock; `None` unless the
+    /// driver told it with [`set_unix_time`](crate::Client::set_unix_time).
+    pub from_unix: Option<Duration>,
+    /// Why it had stopped.
+    pub why: Cause,
+}
+
+/// What a [`Gap`] is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stream {
+    /// The broadcasts of a Supabase channel, or the messages of a Phoenix one.
+    Messages,
+    /// Row changes.
+    Changes {
+        /// Of these bindings, which had flowed before.
+        bindings: BindingSet,
+        /// When the last change that was delivered had been committed, by the database's clock,
+        /// since the Unix epoch; `None` when none was delivered.
+        ///
+        /// This is the exact place to go on from: what was missed was committed then or later.
+        last_commit: Option<Duration>,
+    },
+}
+
+/// What a replay brought back after a channel was joined again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Stored broadcasts that were missed, and have been delivered by now.
+    pub replayed: u32,
+    /// Whether these are all the stored ones there were: the replay reached back to one that was
+    /// delivered before. Otherwise a [`Gap`] follows.
+    pub contiguous: bool,
+    /// The begin of the window, as in [`Gap::from`].
+    pub from: Instant,
+    /// When the channel was joined again. Broadcasts that no server stores, those that clients
+    /// send without asking for it, are missing from this window even if it is `contiguous`.
+    pub to: Instant,
+    /// Why the channel had stopped.
+    pub why: Cause,
+}
+
+/// The most that a server replays at once (protocol §5.7).
+const REPLAY_MAX: u32 = 25;
+
+/// Ids that are remembered, so that a replay delivers nothing twice. A replay holds at most
+/// [`REPLAY_MAX`] of them.
+const IDS_MAX: usize = 64;
+
+/// How long after the join its replay has come. It is sent right behind the reply to the join, and
+/// nothing marks its end.
+const REPLAY_SETTLES_AFTER: Duration = Duration::from_secs(2);
+
+/// How much earlier than the last stored broadcast a replay is asked for, so that the broadcast
+/// itself is in it although the clocks of client and server differ.
+const REPLAY_MARGIN: Duration = Duration::from_secs(60);
+
+/// The streams of one channel.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    messages: Flow,
+    changes: Flow,
+    /// The bindings whose changes flowed before they stopped.
+    flowed: BindingSet,
+    /// Up to when the changes that were delivered are known to be all.
+    changes_whole_until: Instant,
+    last_commit: Option<Duration>,
+    /// Whether the server was told another token since it last said that changes flow. It then
+    /// says so again, without having stopped.
+    renews: bool,
+    /// The stored broadcast up to which nothing stored is missing.
+    anchor: Option<Stored>,
+    /// The stored broadcast that was delivered last.
+    newest: Option<Stored>,
+    /// The ids of the stored broadcasts that were delivered, oldest first.
+    ids: VecDeque<u128>,
+    replay: Option<Replaying>,
+}
+
+/// Whether a stream flows.
+#[derive(Debug, Default)]
+enum Flow {
+    /// It never did.
+    #[default]
+    Idle,
+    Flowing,
+    Broken {
+        from: Instant,
+        why: Cause,
+    },
+}
+
+/// A stored broadcast, and when it was stored: not before that, but for the delay of its delivery.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    id: u128,
+    at: Instant,
+}
+
+/// A replay that comes in.
+#[derive(Debug)]
+struct Replaying {
+    from: Instant,
+    to: Instant,
+    why: Cause,
+    /// Messages of it that came.
+    seen: u32,
+    /// Those of them that were new.
+    new: u32,
+    /// Whether the anchor was among them.
+    reached: bool,
+}
+
+/// What is told when messages flow again.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Resumed {
+    /// They flow for the first time: nothing was missed.
+    Afresh,
+    /// They may have been missed.
+    Gap { from: Instant, why: Cause },
+    /// A replay was asked for, which tells.
+    Replaying,
+}
+
+/// What to do with a broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Deliver,
+    /// It was delivered before.
+    Duplicate,
+}
+
+impl Streams {
+    /// The join ended, or what came on it was lost: from now on things are missed. `from` is the
+    /// last moment up to which everything came.
+    pub(crate) fn on_lost(&mut self, served: BindingSet, from: Instant, why: &Cause) {
+        if let Some(replay) = self.replay.take() {
+            // What is missing is asked for from the same place again; ids tell what came already.
+            self.messages = Flow::Broken { from: replay.from, why: replay.why };
+        } else if matches!(self.messages, Flow::Flowing) {
+            self.anchor = self.newest;
+            self.messages = Flow::Broken { from, why: why.clone() };
+        }
+        if matches!(self.changes, Flow::Flowing) {
+            self.flowed = served;
+            self.changes = Flow::Broken { from, why: why.clone() };
+        }
+        self.renews = false;
+    }
+
+    /// Which stored broadcasts are to be replayed; `None` when nothing was missed, when there is
+    /// none to go on from, or when `unix` does not know the wall clock.
+    pub(crate) fn missed(&self, unix: impl FnOnce(Instant) -> Option<Duration>) -> Option<Replay> {
+        let anchor = self.anchor.filter(|_| matches!(self.messages, Flow::Broken { .. }))?;
+        let since = unix(anchor.at)?.saturating_sub(REPLAY_MARGIN).as_millis();
+        Some(Replay { since: u64::try_from(since).unwrap_or(u64::MAX), limit: None })
+    }
+
+    /// The join was accepted. `asked` tells whether it asked for what was
+    /// [`missed`](Self::missed).
+    pub(crate) fn on_joined(&mut self, asked: bool, now: Instant) -> Resumed {
+        match core::mem::replace(&mut self.messages, Flow::Flowing) {
+            Flow::Idle | Flow::Flowing => Resumed::Afresh,
+            Flow::Broken { from, why } if asked => {
+                self.replay =
+                    Some(Replaying { from, to: now, why, seen: 0, new: 0, reached: false });
+                Resumed::Replaying
+            }
+            Flow::Broken { from, why } => {
+                self.anchor = self.newest;
+                Resumed::Gap { from, why }
+            }
+        }
+    }
+
+    /// A broadcast came; `replayed` when the server itself says that it comes from its store.
+    pub(crate) fn on_broadcast(
+        &mut self,
+        meta: Option<&BroadcastMeta>,
+        replayed: bool,
+        now: Instant,
+    ) -> Verdict {
+        let id = meta.and_then(|meta| meta.id.as_deref()).and_then(parse_uuid);
+        let known = id.is_some_and(|id| self.ids.contains(&id));
+        if let (Some(replay), true) = (&mut self.replay, replayed) {
+            replay.seen += 1;
+            replay.reached |= id.is_some() && id == self.anchor.map(|anchor| anchor.id);
+            replay.new += u32::from(!known);
+        }
+        if known && (replayed || self.replay.is_some()) {
+            return Verdict::Duplicate;
+        }
+        if let (Some(id), false) = (id, known) {
+            if self.ids.len() >= IDS_MAX {
+                self.ids.pop_front();
+            }
+            self.ids.push_back(id);
+            // What is replayed was stored while the channel was away.
+            let at = match &self.replay {
+                Some(replay) if replayed => replay.from,
+                Some(_) | None => now,
+            };
+            self.newest = Some(Stored { id, at });
+        }
+        Verdict::Deliver
+    }
+
+    /// Whether the replay has brought as much as one can.
+    pub(crate) fn is_replay_full(&self) -> bool {
+        self.replay.as_ref().is_some_and(|replay| replay.seen >= REPLAY_MAX)
+    }
+
+    /// The replay is over; what it brought, if there was one.
+    pub(crate) fn finish_replay(&mut self) -> Option<Recovery> {
+        let Replaying { from, to, why, new, reached, .. } = self.replay.take()?;
+        self.anchor = self.newest;
+        Some(Recovery { replayed: new, contiguous: reached, from, to, why })
+    }
+
+    /// The server said that row changes flow. Tells since when they may have been missed, and why;
+    /// the reason is missing when they stopped without a word.
+    pub(crate) fn on_subscribed(&mut self, known: Instant) -> Option<(Instant, Option<Cause>)> {
+        let renewed = core::mem::take(&mut self.renews);
+        let missed = match core::mem::replace(&mut self.changes, Flow::Flowing) {
+            Flow::Idle => None,
+            Flow::Flowing if renewed => None,
+            Flow::Flowing => Some((self.changes_whole_until, None)),
+            Flow::Broken { from, why } => Some((from, Some(why))),
+        };
+        self.changes_whole_until = known;
+        missed
+    }
+
+    /// A row change is delivered; `known` is the moment up to which everything came.
+    pub(crate) const fn on_change(&mut self, committed: Option<Duration>, known: Instant) {
+        self.changes_whole_until = known;
+        if committed.is_some() {
+            self.last_commit = committed;
+        }
+    }
+
+    /// The stream of row changes, as a gap of it names it; `None` when none of the bindings had
+    /// flowed before.
+    pub(crate) fn changes(&self, bindings: BindingSet) -> Option<Stream> {
+        let last_commit = self.last_commit;
+        (!bindings.is_empty()).then_some(Stream::Changes { bindings, last_commit })
+    }
+
+    /// The bindings whose changes flowed before they stopped.
+    pub(crate) const fn flowed(&self) -> BindingSet {
+        self.flowed
+    }
+
+    /// A binding is gone, and its place may be taken by another.
+    pub(crate) const fn forget(&mut self, binding: BindingId) {
+        self.flowed.remove(binding);
+    }
+
+    /// The server was told another token.
+    pub(crate) const fn on_token(&mut self) {
+        self.renews = true;
+    }
+}
+
+impl Slot {
+    /// What the join carried may be missed from now on; `from` is the last moment up to which
+    /// everything came. Without effect on a channel that is not joined.
+    pub(crate) fn break_streams(&mut self, from: Instant, why: &Cause, ctx: &mut Context) {
+        let State::Joined(joined) = &self.state else { return };
+        let mut served = BindingSet::default();
+        joined.ids.iter().for_each(|(_, binding)| served.insert(*binding));
+        self.streams.on_lost(served, from, why);
+        ctx.timers.cancel(Timer::Replay(self.id));
+    }
+
+    /// The channel is joined: tells what may have been missed, or waits for the replay.
+    pub(super) fn on_resumed(&self, resumed: Resumed, ctx: &mut Context) {
+        match resumed {
+            Resumed::Afresh => {}
+            Resumed::Gap { from, why } => self.tell_gap(Stream::Messages, from, why, ctx),
+            Resumed::Replaying => {
+                ctx.timers.set(Timer::Replay(self.id), ctx.now + REPLAY_SETTLES_AFTER);
+            }
+        }
+    }
+
+    /// The replay has come: tells what it brought, and whether something may still be missing.
+    pub(crate) fn finish_replay(&mut self, ctx: &mut Context) {
+        ctx.timers.cancel(Timer::Replay(self.id));
+        let Some(recovery) = self.streams.finish_replay() else { return };
+        let gap = (!recovery.contiguous).then(|| (recovery.from, recovery.why.clone()));
+        ctx.emit(self.id, ChannelEvent::Recovered(recovery));
+        if let Some((from, why)) = gap {
+            self.tell_gap(Stream::Messages, from, why, ctx);
+        }
+    }
+
+    /// Row changes flow: tells since when they may have been missed.
+    pub(crate) fn on_subscribed(&mut self, ctx: &mut Context) {
+        let Some((from, why)) = self.streams.on_subscribed(ctx.whole_until) else { return };
+        let mut bindings = self.streams.flowed();
+        let why = why.unwrap_or_else(|| {
+            // They stopped without a word, so all that the join has are concerned.
+            if let State::Joined(joined) = &self.state {
+                joined.ids.iter().for_each(|(_, binding)| bindings.insert(*binding));
+            }
+            Cause::new(CauseKind::ChangesRestarted)
+        });
+        if let Some(stream) = self.streams.changes(bindings) {
+            self.tell_gap(stream, from, why, ctx);
+        }
+    }
+
+    fn tell_gap(&self, stream: Stream, from: Instant, why: Cause, ctx: &mut Context) {
+        let (to, from_unix) = (ctx.now, ctx.token.unix(from));
+        ctx.emit(self.id, ChannelEvent::Gap(Gap { stream, from, to, from_unix, why }));
+    }
+}
+
+/// The ids of a server's store are UUIDs; whatever else a sender calls an id is its own affair.
+fn parse_uuid(text: &str) -> Option<u128> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 36 {
+        return None;
+    }
+    bytes.iter().enumerate().try_fold(0, |id: u128, (at, byte)| match (at, byte) {
+        (8 | 13 | 18 | 23, b'-') => Some(id),
+        (8 | 13 | 18 | 23, _) => None,
+        _ => Some(id << 4 | u128::from(char::from(*byte).to_digit(16)?)),
+    })
+}
