@@ -155,12 +155,16 @@ fn people_see_each_other_come_and_go() {
 }
 
 #[test]
-fn a_listener_survives_a_cut() {
+fn a_listener_survives_a_cut_and_is_told_what_it_may_have_missed() {
     let (_server, url) = serve();
     let listener = Terminal::open(&["--json", "listen", &url, "--entity", "contact:1"]);
     listener.wait_for_status("live");
     post(&url, "/dev/cut", "");
     listener.wait_for_status("reconnecting");
+    let gap = listener.wait_for_event("gap");
+    assert!(gap["of"] == "broadcasts" && gap["from_unix_ms"].is_number(), "{gap}");
+    let gap = listener.wait_for_event("gap");
+    assert_eq!(gap["of"], "changes");
     listener.wait_for_status("live");
 }
 

@@ -1,8 +1,10 @@
 //! `realtime listen`: row changes and broadcasts of an entity, as they come.
 
-use realtime_proto::Payload;
+use core::time::Duration;
+
 use realtime_proto::manager::{ChannelStatus, EntityOptions, LeaseEvent};
 use realtime_proto::supabase::{Broadcast, Change, SystemStatus};
+use realtime_proto::{Gap, Payload, Recovery, Stream};
 use realtime_smol::{Delivery, Lease};
 use serde_json::{Value, json};
 use smol::stream::StreamExt;
@@ -38,6 +40,14 @@ async fn print(mut lease: Lease, output: &Output) -> Result<(), Failure> {
                 let (object, text) = describe_broadcast(&broadcast);
                 output.line(&object, &text)?;
             }
+            Delivery::Event(LeaseEvent::Gap(gap)) => {
+                let (object, text) = describe_gap(&gap);
+                output.line(&object, &text)?;
+            }
+            Delivery::Event(LeaseEvent::Recovered(recovery)) => {
+                let (object, text) = describe_recovery(&recovery);
+                output.line(&object, &text)?;
+            }
             Delivery::Event(LeaseEvent::System(system)) if system.status == SystemStatus::Error => {
                 return Err(Failure::new(format!(
                     "the server refuses row changes: {}",
@@ -52,6 +62,38 @@ async fn print(mut lease: Lease, output: &Output) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What may have been missed, as an object and as words.
+pub(crate) fn describe_gap(gap: &Gap) -> (Value, String) {
+    let (of, last_commit) = match gap.stream {
+        Stream::Changes { last_commit, .. } => ("changes", last_commit),
+        _ => ("broadcasts", None),
+    };
+    let span = gap.to.saturating_duration_since(gap.from);
+    let text = format!("{:<13} {of} of {span:.1?} may be missing: {}", "gap", gap.why);
+    let object = json!({
+        "event": "gap",
+        "of": of,
+        "seconds": span.as_secs_f64(),
+        "from_unix_ms": gap.from_unix.map(millis),
+        "last_commit_unix_ms": last_commit.map(millis),
+        "why": gap.why.to_string(),
+    });
+    (object, text)
+}
+
+/// What a replay brought back, as an object and as words.
+pub(crate) fn describe_recovery(recovery: &Recovery) -> (Value, String) {
+    let Recovery { replayed, contiguous, .. } = recovery;
+    let whole = if *contiguous { "nothing stored is missing" } else { "there may be more" };
+    let text = format!("{:<13} {replayed} broadcasts, {whole}", "recovered");
+    let object = json!({ "event": "recovered", "replayed": replayed, "contiguous": contiguous });
+    (object, text)
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A row change as an object and as words.

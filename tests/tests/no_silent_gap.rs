@@ -1,0 +1,157 @@
+//! Ten thousand numbered broadcasts and row changes pass while a channel is cut, crashed, stalled
+//! and rejoined: each number is delivered exactly once, or lies in a gap that was told (G10).
+#![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use realtime_proto::server::{RowChange, ServerConfig, ServerEvent};
+use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig};
+use realtime_proto::{
+    ChannelConfig, ChannelEvent, ChannelId, Config, Event, Gap, Instant, Payload, Stream,
+};
+use realtime_sim::{Network, NodeId, Seed, World};
+
+const TOPIC: &str = "realtime:numbers";
+const SEEDS: u64 = 20;
+const NUMBERS: u32 = 10_000;
+const STEP: Duration = Duration::from_millis(50);
+
+/// When each number was sent, and what came of it.
+struct Books {
+    sent: BTreeMap<u32, Instant>,
+    delivered: BTreeMap<u32, u32>,
+    gaps: Vec<Gap>,
+}
+
+impl Books {
+    const fn new() -> Self {
+        Self { sent: BTreeMap::new(), delivered: BTreeMap::new(), gaps: Vec::new() }
+    }
+
+    /// How many numbers lie in gaps.
+    fn check(&self, what: &str, seed: u64) -> usize {
+        let mut missing = 0;
+        for (number, at) in &self.sent {
+            let times = self.delivered.get(number).copied().unwrap_or(0);
+            assert!(times <= 1, "seed {seed}: {what} {number} came {times} times");
+            if times == 0 {
+                missing += 1;
+                let told = self.gaps.iter().any(|gap| gap.from <= *at && *at <= gap.to);
+                assert!(told, "seed {seed}: {what} {number}, sent at {at}, is missing in silence");
+            }
+        }
+        missing
+    }
+}
+
+fn number(payload: &Payload) -> u32 {
+    payload.to::<BTreeMap<String, u32>>().unwrap()["n"]
+}
+
+/// Sends the numbers through a world of faults, and keeps the books of broadcasts and of changes.
+fn run(seed: u64) -> (Books, Books) {
+    let config =
+        ServerConfig { subscribed_after: Duration::from_millis(700), ..ServerConfig::default() };
+    let network = Network::default();
+    let mut world = World::seed(seed).with_server(config).with_network(network);
+    let config = Config::builder("ws://server/socket").build().unwrap();
+    let ana = world.add_client(config);
+    let join = JoinConfig {
+        postgres_changes: vec![Binding::new(ChangeEvent::All, "public", "numbers")],
+        ..JoinConfig::default()
+    };
+    let channel = world.client(ana, |client, now| {
+        client.connect(now);
+        client.open_channel(TOPIC, ChannelConfig::supabase(join), now).unwrap()
+    });
+    world.run_for(Duration::from_secs(5));
+    let (mut broadcasts, mut changes) = (Books::new(), Books::new());
+    for n in 0..NUMBERS {
+        let luck = Seed(seed).child("luck", n.into()).0;
+        fault(&mut world, ana, channel, luck);
+        let payload = Payload::json(&BTreeMap::from([("n", n)])).unwrap();
+        world.server(|server, now| {
+            if n % 2 == 0 {
+                broadcasts.sent.insert(n, now);
+                server.broadcast(TOPIC, "n", &payload, now);
+            } else {
+                changes.sent.insert(n, now);
+                let row = RowChange::insert("numbers", payload).unwrap();
+                server.change(&row, now);
+            }
+        });
+        world.run_for(STEP);
+    }
+    world.heal(ana);
+    world.run_for(Duration::from_secs(120));
+    for (_, event) in world.take_log(ana) {
+        match event {
+            Event::Channel(_, ChannelEvent::Broadcast(broadcast)) => {
+                *broadcasts.delivered.entry(number(&broadcast.payload)).or_default() += 1;
+            }
+            Event::Channel(_, ChannelEvent::Change { change, .. }) => {
+                *changes.delivered.entry(number(&change.record().unwrap())).or_default() += 1;
+            }
+            Event::Channel(_, ChannelEvent::Gap(gap)) => match gap.stream {
+                Stream::Changes { .. } => changes.gaps.push(gap),
+                _ => broadcasts.gaps.push(gap),
+            },
+            _ => {}
+        }
+    }
+    (broadcasts, changes)
+}
+
+/// About once in two hundred steps something goes wrong; what went wrong heals as often.
+fn fault(world: &mut World, ana: NodeId, channel: ChannelId, luck: u64) {
+    match luck % 2_000 {
+        0..3 => world.cut(ana),
+        3..5 => world.partition(ana),
+        5..7 => world.stall(ana),
+        7..17 => world.heal(ana),
+        17..19 => world.close(ana, 1012, "restart"),
+        19..21 => world.suspend(ana, Duration::from_millis(luck % 40_000)),
+        21..23 => {
+            world.client(ana, |client, now| {
+                let mut channel = client.channel(channel).unwrap();
+                let other = Binding::new(ChangeEvent::Insert, "public", "others");
+                let held = channel.bindings().find(|(_, held)| **held == other).map(|(id, _)| id);
+                match held {
+                    Some(id) => assert!(channel.unbind(id)),
+                    None => drop(channel.bind(other, now).unwrap()),
+                }
+            });
+        }
+        23..26 => {
+            let joined = world.server_log().iter().rev().find_map(|(_, event)| match event {
+                ServerEvent::Joined { session, .. } => Some(*session),
+                _ => None,
+            });
+            if let Some(session) = joined {
+                world.server(|server, now| server.crash_channel(session, TOPIC, now));
+            }
+        }
+        26..28 => {
+            world.client(ana, |client, now| {
+                client.set_access_token(Some(format!("token-{luck}").into()), now);
+            });
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_number_is_delivered_once_or_lies_in_a_gap_that_was_told() {
+    let (mut sent, mut missing, mut gaps) = (0, 0, 0);
+    for seed in 0..SEEDS {
+        let (broadcasts, changes) = run(seed);
+        missing += broadcasts.check("broadcast", seed) + changes.check("change", seed);
+        sent += broadcasts.sent.len() + changes.sent.len();
+        gaps += broadcasts.gaps.len() + changes.gaps.len();
+    }
+    assert_eq!(sent as u64, SEEDS * u64::from(NUMBERS));
+    // A run in which nothing is lost, or nearly nothing comes, would prove nothing.
+    assert!(missing > sent / 100 && missing < sent / 2, "{missing} of {sent} were missed");
+    assert!(gaps > 100, "{gaps} gaps");
+}
