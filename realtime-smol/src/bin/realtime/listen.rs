@@ -68,7 +68,7 @@ async fn print(mut lease: Lease, output: &Output) -> Result<(), Failure> {
 pub(crate) fn describe_gap(gap: &Gap) -> (Value, String) {
     let (of, last_commit) = match gap.stream {
         Stream::Changes { last_commit, .. } => ("changes", last_commit),
-        _ => ("broadcasts", None),
+        Stream::Messages | _ => ("broadcasts", None),
     };
     let span = gap.to.saturating_duration_since(gap.from);
     let text = format!("{:<13} {of} of {span:.1?} may be missing: {}", "gap", gap.why);
