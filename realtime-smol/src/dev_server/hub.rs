@@ -90,6 +90,10 @@ impl Machine for Hub {
                 self.sessions.remove(&session);
                 Some(Request::Close { socket: session, code, reason })
             }
+            ServerTransmit::Cut { session } => {
+                self.sessions.remove(&session);
+                Some(Request::Abort { socket: session })
+            }
             other => {
                 debug_assert!(false, "the server asks for what nobody can do: {other:?}");
                 None
