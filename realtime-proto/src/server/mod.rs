@@ -404,15 +404,13 @@ impl Server {
         if code == 1012 {
             const NOTICE: &str = "{\"message\":\"Server requested disconnect\",\"status\":\"ok\",\
                                   \"extension\":\"system\"}";
-            let channels: Vec<(String, Option<String>)> = session
-                .channels
-                .iter()
+            let channels = session.channels.iter();
+            let topics: Vec<String> = channels
                 .filter(|(_, channel)| matches!(channel.kind, Kind::Supabase(_)))
-                .map(|(topic, channel)| (topic.clone(), channel.join_ref.clone()))
+                .map(|(topic, _)| topic.clone())
                 .collect();
-            for (topic, join_ref) in channels {
-                let notice = topic::push_of(join_ref.as_deref(), &topic, "system", NOTICE);
-                self.send(id, &notice);
+            for topic in topics {
+                self.send(id, &broadcast_of(&topic, "system", Body::Json(NOTICE)));
             }
         }
         self.end_session(id, Some((code, reason.into())))
