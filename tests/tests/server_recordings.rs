@@ -224,10 +224,8 @@ impl Play {
                     self.server.handle_close(*session, self.now);
                 }
             }
-            What::Close { code, .. } => {
-                if !self.closed.contains(&connection) {
-                    self.say(1, connection, true, format!("close {code:?}"));
-                }
+            What::Close { code, .. } if !self.closed.contains(&connection) => {
+                self.say(1, connection, true, format!("close {code:?}"));
             }
             What::Http { from: Sender::Client, .. } => self.request(step, rest),
             What::Sql { statement } => self.execute(statement, rest),
@@ -273,13 +271,10 @@ impl Play {
     }
 
     fn hear(&mut self, side: usize, connection: &str, vsn: Vsn, frame: &Frame) {
-        let envelope = match wire::decode(vsn, Sender::Server, frame) {
-            Ok(envelope) => envelope,
-            Err(_) => {
-                let text = String::from_utf8_lossy(frame.as_bytes()).into_owned();
-                self.say(side, connection.into(), false, format!("unreadable {text}"));
-                return;
-            }
+        let Ok(envelope) = wire::decode(vsn, Sender::Server, frame) else {
+            let text = String::from_utf8_lossy(frame.as_bytes()).into_owned();
+            self.say(side, connection.into(), false, format!("unreadable {text}"));
+            return;
         };
         let payload = match &envelope.body {
             Body::Json(text) => serde_json::from_str(text).expect("JSON"),
@@ -544,7 +539,7 @@ fn our_server_says_what_real_ones_said() {
                 let ours = ours.get(connection).unwrap_or(&empty);
                 let theirs = theirs.get(connection).unwrap_or(&empty);
                 let at = ours.iter().zip(theirs).position(|(ours, theirs)| ours != theirs);
-                let at = at.unwrap_or(ours.len().min(theirs.len()));
+                let at = at.unwrap_or_else(|| ours.len().min(theirs.len()));
                 if ours != theirs {
                     let show = |said: &[String]| {
                         let next = said.iter().skip(at).take(3);

@@ -270,7 +270,7 @@ impl Message {
             return Ok(read.into_iter().flatten().collect());
         }
         let faults: Vec<String> =
-            read.into_iter().map(|r| r.err().unwrap_or("{}".into())).collect();
+            read.into_iter().map(|r| r.err().unwrap_or_else(|| "{}".into())).collect();
         Err(errors(faults.join(",")))
     }
 
