@@ -83,7 +83,7 @@ fn a_restart_is_announced_on_every_supabase_channel() {
     assert_eq!(
         rig.sent_to(alice),
         [
-            r#"["1",null,"realtime:td","system",{"message":"Server requested disconnect","status":"ok","extension":"system"}]"#,
+            r#"[null,null,"realtime:td","system",{"message":"Server requested disconnect","status":"ok","extension":"system"}]"#,
             "close 1012 restart",
         ]
     );
@@ -152,8 +152,12 @@ fn whatever_arrives_nothing_panics_and_nothing_is_left_behind() {
         "heartbeat",
         "other",
     ];
-    const PAYLOADS: [&str; 8] = [
+    const PAYLOADS: [&str; 11] = [
         "{}",
+        r#"{"config":{"private":true,"broadcast":{"replay":{"since":0},"replication_ready":true}}}"#,
+        r#"{"config":{"postgres_changes":[{"table":"t"}],"postgres_changes_options":{"wait":true}}}"#,
+        // {"role":"authenticated","sub":"u","exp":1000000020}
+        r#"{"access_token":"e30.eyJyb2xlIjoiYXV0aGVudGljYXRlZCIsInN1YiI6InUiLCJleHAiOjEwMDAwMDAwMjB9.x"}"#,
         "[1]",
         "null",
         r#"{"config":{"presence":{"enabled":true},"broadcast":{"ack":true,"self":true}}}"#,
@@ -162,6 +166,23 @@ fn whatever_arrives_nothing_panics_and_nothing_is_left_behind() {
         r#"{"event":"untrack"}"#,
         r#"{"access_token":"t"}"#,
     ];
+    let key = super::tokens::token(r#"{"role":"anon","exp":1000000040}"#);
+    let targets = [V1, V2].map(|target| {
+        let and = if target.contains('?') { '&' } else { '?' };
+        format!("{target}{and}apikey={key}")
+    });
+    let strict = ServerConfig {
+        reads_tokens: true,
+        policy: Policy::closed().allow("*@authenticated".parse().unwrap()),
+        events_per_second_max: Some(2),
+        joins_per_second_max: Some(3),
+        presence_events_per_second_max: Some(2),
+        payload_bytes_max: 40,
+        stored_broadcasts_max: 3,
+        replication_ready_after: Duration::from_millis(80),
+        no_channel_after: Some(Duration::from_millis(700)),
+        ..ServerConfig::default()
+    };
     let mut total = ServerStats::default();
     for seed in 0..20 {
         let mut rng = Rng::new(seed);
@@ -173,12 +194,12 @@ fn whatever_arrives_nothing_panics_and_nothing_is_left_behind() {
             events_max: 5,
             join_refusal_after: Duration::from_millis(50),
             idle_after: Some(Duration::from_secs(1)),
-            ..ServerConfig::default()
+            ..if seed % 2 == 0 { ServerConfig::default() } else { strict.clone() }
         });
         let mut sessions = Vec::new();
         for step in 0..2_000 {
-            match draw(12) {
-                0 => sessions.extend(rig.server.accept([V1, V2][draw(2)], rig.now)),
+            match draw(14) {
+                0 => sessions.extend(rig.server.accept(&targets[draw(2)], rig.now)),
                 1 if !sessions.is_empty() && draw(8) == 0 => {
                     let at = draw(sessions.len());
                     rig.server.handle_close(sessions[at], rig.now);
@@ -192,11 +213,41 @@ fn whatever_arrives_nothing_panics_and_nothing_is_left_behind() {
                     let topic = TOPICS[draw(TOPICS.len())];
                     rig.server.broadcast(topic, "e", &Payload::binary(Vec::new()), rig.now);
                 }
+                5 => {
+                    let topic = TOPICS[draw(TOPICS.len())];
+                    let payload = Payload::from_json(r#"{"n":1}"#).unwrap();
+                    match draw(3) {
+                        0 => {
+                            let again_after = Some(Duration::from_millis(50));
+                            rig.server.fail_changes(topic, "no", again_after, rig.now);
+                        }
+                        private => {
+                            let private = private == 1;
+                            rig.server.send_from_database(topic, "e", &payload, private, rig.now);
+                        }
+                    }
+                }
+                6 => {
+                    let mut body =
+                        br#"{"messages":[{"topic":"a","event":"e","payload":{},"private":true}]}"#
+                            .to_vec();
+                    let at = draw(body.len());
+                    body[at] = draw(256) as u8;
+                    let request = HttpRequest {
+                        method: "POST",
+                        target: ["/api/broadcast", "/api/broadcast/a/events/%"][draw(2)],
+                        apikey: Some(&key),
+                        content_type: Some("application/json"),
+                        body: &body,
+                        ..HttpRequest::default()
+                    };
+                    rig.server.handle_http(&request, rig.now).unwrap();
+                }
                 _ if !sessions.is_empty() => {
                     // Mostly the newest, since the oldest are gone.
                     let session = sessions[sessions.len() - 1 - draw(sessions.len().min(6))];
                     let (topic, event) = (TOPICS[draw(5)], EVENTS[draw(8)]);
-                    let payload = PAYLOADS[draw(8)];
+                    let payload = PAYLOADS[draw(PAYLOADS.len())];
                     let join_ref = ["null", "\"1\"", "\"2\""][draw(3)];
                     let mut bytes = if draw(2) == 0 {
                         format!(r#"[{join_ref},"{step}","{topic}","{event}",{payload}]"#)
