@@ -46,7 +46,7 @@ fn a_database_broadcast_has_an_id_beside_it_and_in_its_payload() {
     let payload = format!(r#"{{\"id\":\"{id}\",\"n\":2}}"#);
     assert_eq!(sent[0].1, format!("\\x04\\n\\x02-\\x01realtime:dev{meta}{payload}"));
     assert_eq!(
-        payload_of(&sent[1].1),
+        super::payload(&sent[1].1),
         json(&format!(
             r#"{{"event":"ev","meta":{{"id":"{id}"}},"payload":{{"id":"{id}","n":2}},"type":"broadcast"}}"#
         ))
@@ -59,10 +59,6 @@ fn a_database_broadcast_has_an_id_beside_it_and_in_its_payload() {
     let list = Payload::from_json("[1,2]").unwrap();
     assert_eq!(rig.server.send_from_database("realtime:d", "ev", &list, false, rig.now), None);
     assert_eq!(rig.sent(), []);
-}
-
-fn payload_of(text: &str) -> Value {
-    payload(text)
 }
 
 #[test]
@@ -165,6 +161,13 @@ fn a_client_that_asks_for_it_has_its_private_broadcast_kept_and_hears_the_id() {
 
     // Without the wish nothing is kept and nothing said.
     rig.send_binary(alice, push("{}"));
+    assert_eq!(payload(&rig.sent_to(alice)[0])["response"], json("{}"));
+    assert_eq!(rig.replayed("realtime:d", r#"{"since":0}"#).len(), 0);
+
+    // On a public channel the wish counts for nothing.
+    rig.send(alice, r#"["1","2","realtime:d","phx_leave",{}]"#);
+    rig.join(alice, "realtime:d", r#"{"broadcast":{"ack":true}}"#);
+    rig.send_binary(alice, push(r#"{"persist":true}"#));
     assert_eq!(payload(&rig.sent_to(alice)[0])["response"], json("{}"));
     assert_eq!(rig.replayed("realtime:d", r#"{"since":0}"#).len(), 0);
 }

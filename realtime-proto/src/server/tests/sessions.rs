@@ -166,7 +166,7 @@ fn whatever_arrives_nothing_panics_and_nothing_is_left_behind() {
         r#"{"event":"untrack"}"#,
         r#"{"access_token":"t"}"#,
     ];
-    let key = super::tokens::token(r#"{"role":"anon","exp":1000000040}"#);
+    let key = tokens::token(r#"{"role":"anon","exp":1000000040}"#);
     let targets = [V1, V2].map(|target| {
         let and = if target.contains('?') { '&' } else { '?' };
         format!("{target}{and}apikey={key}")
