@@ -257,6 +257,14 @@ impl World {
                         let reason = CloseReason::Closed { code, reason: reason.into() };
                         self.send(id, End::Node, Carried::Failed(reason));
                     }
+                    ServerTransmit::Cut { session } => {
+                        let Some(id) = self.sessions.remove(&session) else { continue };
+                        if let Some(link) = self.links.get_mut(&id) {
+                            link.session = None;
+                        }
+                        let detail = "the server cut the connection".into();
+                        self.send(id, End::Node, Carried::Failed(CloseReason::Lost { detail }));
+                    }
                     other => panic!("the server asks for something unknown: {other:?}"),
                 }
             } else if let Some(event) = self.server.poll_event() {

@@ -260,3 +260,21 @@ fn inspect_describes_every_line_and_ends_well() {
     assert_eq!(lines[0]["event"], "heartbeat");
     assert!(lines[1]["error"].is_string() && lines[2]["error"].is_string());
 }
+
+#[test]
+fn a_server_that_was_told_to_refuse_does_and_says_so() {
+    let server = Terminal::open(&[
+        "--json",
+        "serve",
+        "--addr",
+        "127.0.0.1:0",
+        "--allow=elsewhere",
+        "--private-only",
+        "--refusal-delay=0",
+    ]);
+    let url = server.wait_for_event("serving")["url"].as_str().unwrap().to_owned();
+    let _listener = Terminal::open(&["--json", "listen", &url, "--entity", "contact:123"]);
+    let refused = server.wait_for_event("refused");
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains("This project only allows private channels"), "{detail}");
+}

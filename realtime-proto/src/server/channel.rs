@@ -2,19 +2,19 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use super::Server;
 use super::event::{ServerEvent, SessionId};
-use super::join::read_token;
 use super::postgres::Postgres;
 use super::presence::{Track, phx_ref};
 use super::session::Reply;
-use super::topic::{broadcast_of, end_of, presence_diff, push_of, system};
+use super::timer::TimerKey;
+use super::token::Standing;
+use super::topic::{Matter, broadcast_of, end_of, presence_diff, push_of, system};
 use crate::secret::Secret;
-use crate::supabase::{Row, System, write_broadcast};
+use crate::supabase::{Row, System};
 use crate::time::Instant;
-use crate::wire::{Body, Encoding, Envelope};
+use crate::wire::{Body, Envelope};
 
 /// A joined channel.
 pub(super) struct Channel {
@@ -36,12 +36,20 @@ pub(super) struct Supabase {
     pub(super) echo: bool,
     /// The presence key.
     pub(super) key: String,
+    /// Whether it asked for presence.
+    pub(super) presence: bool,
     /// When the presence window began, and how many messages came in it.
     pub(super) presence_calls: Option<(Instant, u32)>,
     pub(super) postgres: Postgres,
     /// Whether it was joined without `config` and takes row changes under their own names.
     pub(super) legacy: bool,
     pub(super) token: Option<Secret>,
+    /// Who it is, and what it may do.
+    pub(super) standing: Standing,
+    /// When its token is looked at again.
+    pub(super) expiry: Option<TimerKey>,
+    /// When it is told that broadcasts of the database arrive.
+    pub(super) ready: Option<TimerKey>,
 }
 
 impl Channel {
@@ -49,6 +57,17 @@ impl Channel {
         match &self.kind {
             Kind::Plain => false,
             Kind::Supabase(supabase) => supabase.private,
+        }
+    }
+
+    /// Whether it gets messages of a kind at all.
+    pub(super) const fn may_read(&self, matter: Matter) -> bool {
+        match (&self.kind, matter) {
+            (Kind::Plain, _) | (Kind::Supabase(_), Matter::Plain) => true,
+            (Kind::Supabase(supabase), Matter::Broadcast) => {
+                supabase.standing.rights.read_broadcast
+            }
+            (Kind::Supabase(supabase), Matter::Presence) => supabase.standing.rights.read_presence,
         }
     }
 
@@ -65,11 +84,11 @@ impl Channel {
 
 /// Where a message came from, once its channel is known.
 #[derive(Clone, Copy)]
-struct Origin<'a> {
-    id: SessionId,
-    join_ref: Option<&'a str>,
-    msg_ref: Option<&'a str>,
-    topic: &'a str,
+pub(super) struct Origin<'a> {
+    pub(super) id: SessionId,
+    pub(super) join_ref: Option<&'a str>,
+    pub(super) msg_ref: Option<&'a str>,
+    pub(super) topic: &'a str,
 }
 
 impl Server {
@@ -119,7 +138,7 @@ impl Server {
         }
     }
 
-    fn answer(&mut self, origin: Origin<'_>, reply: Reply<'_>) {
+    pub(super) fn answer(&mut self, origin: Origin<'_>, reply: Reply<'_>) {
         self.reply(origin.id, origin.join_ref, origin.msg_ref, origin.topic, reply);
     }
 
@@ -163,50 +182,11 @@ impl Server {
             Body::Json(_) | Body::Binary(_) => {
                 let message = broadcast_of(origin.topic, event, body.clone());
                 self.stats.broadcasts += 1;
-                self.fan_out(origin.topic, false, Some(origin.id), &message);
+                self.fan_out(origin.topic, false, Matter::Plain, Some(origin.id), &message);
                 self.answer(origin, Reply::Ok);
             }
             // A plain Phoenix server does not know these frames.
             Body::Reply { .. } | Body::UserBroadcast { .. } => self.stats.stale += 1,
-        }
-    }
-
-    /// Protocol §5.7 and §1.6.
-    fn broadcast_from(&mut self, origin: Origin<'_>, private: bool, body: &Body<'_>) {
-        let Some(Kind::Supabase(supabase)) = self.kind_of(origin) else {
-            return;
-        };
-        let (ack, echo) = (supabase.ack, supabase.echo);
-        let except = (!echo).then_some(origin.id);
-        match body {
-            Body::Json(text) => {
-                let is_object = text.trim_start().starts_with('{');
-                if !is_object && self.has_v2_member(origin.topic, private) {
-                    // The V2 serializer of a real server takes maps only.
-                    self.crash(origin.id, origin.topic);
-                    return;
-                }
-                let message = broadcast_of(origin.topic, "broadcast", Body::Json(text));
-                self.fan_out(origin.topic, private, except, &message);
-            }
-            Body::UserBroadcast { event, encoding, payload, .. } => {
-                // The client's metadata goes no further.
-                let v2 =
-                    Body::UserBroadcast { event, encoding: *encoding, metadata: None, payload };
-                let v2 = broadcast_of(origin.topic, "broadcast", v2);
-                let text = json_broadcast(event, *encoding, payload);
-                let v1 = match &text {
-                    Some(text) => broadcast_of(origin.topic, "broadcast", Body::Json(text)),
-                    // No V1 form: encoding it fails, and V1 members get nothing.
-                    None => v2.clone(),
-                };
-                self.fan_out_by_vsn(origin.topic, private, except, &v1, &v2);
-            }
-            Body::Binary(_) | Body::Reply { .. } => return,
-        }
-        self.stats.broadcasts += 1;
-        if ack {
-            self.answer(origin, Reply::Ok);
         }
     }
 
@@ -217,10 +197,28 @@ impl Server {
             self.shut(origin.id, origin.topic, message);
             return;
         }
+        let limit = self.config.presence_events_per_second_max;
+        if self.presence_rate.is_over(limit, self.now) {
+            self.shut(origin.id, origin.topic, "Too many presence messages per second");
+            return;
+        }
+        self.presence_rate.count(self.now);
         let text = match body {
             Body::Json(text) => *text,
             Body::Binary(_) | Body::Reply { .. } | Body::UserBroadcast { .. } => "{}",
         };
+        if text.len() > self.config.payload_bytes_max {
+            self.shut(origin.id, origin.topic, "Track message size exceeded");
+            return;
+        }
+        let may_write = match self.kind_of(origin) {
+            Some(Kind::Supabase(supabase)) => supabase.standing.rights.write_presence,
+            Some(Kind::Plain) | None => false,
+        };
+        if !may_write {
+            self.answer(origin, Reply::Error);
+            return;
+        }
         let Some(message) = Row::read(text) else {
             self.answer(origin, Reply::Error);
             return;
@@ -263,7 +261,7 @@ impl Server {
             Track::Same => {}
             Track::Diff(diff) => {
                 let message = presence_diff(origin.topic, &diff);
-                self.fan_out(origin.topic, private, None, &message);
+                self.fan_out(origin.topic, private, Matter::Presence, None, &message);
                 self.tell(ServerEvent::Tracked {
                     session: origin.id,
                     topic: origin.topic.into(),
@@ -287,20 +285,6 @@ impl Server {
         calls > max
     }
 
-    /// Protocol §5.9: there is never a reply, and what is no token is ignored.
-    fn take_token(&mut self, origin: Origin<'_>, body: &Body<'_>) {
-        let token = match body {
-            Body::Json(text) => {
-                Row::read(text).and_then(|row| row.column("access_token")).and_then(read_token)
-            }
-            Body::Binary(_) | Body::Reply { .. } | Body::UserBroadcast { .. } => None,
-        };
-        let supabase = self.supabase_mut(origin.id, origin.topic);
-        if let (Some(supabase), Some(token)) = (supabase, token) {
-            supabase.token = Some(token);
-        }
-    }
-
     /// The database has answered a channel's request for row changes.
     pub(super) fn subscribed(&mut self, id: SessionId, topic: &str) {
         let Some(supabase) = self.supabase_mut(id, topic) else {
@@ -308,12 +292,13 @@ impl Server {
         };
         let postgres = core::mem::replace(&mut supabase.postgres, Postgres::Failed);
         let failure = match postgres {
-            Postgres::Subscribing { outcome: Ok(bindings), .. } => {
-                supabase.postgres = Postgres::Live { bindings };
+            Postgres::Subscribing { outcome: Ok(bindings), .. }
+            | Postgres::Live { bindings, .. } => {
+                supabase.postgres = Postgres::Live { bindings, confirmation: None };
                 None
             }
             Postgres::Subscribing { outcome: Err(message), .. } => Some(message),
-            other @ (Postgres::Off | Postgres::Live { .. } | Postgres::Failed) => {
+            other @ (Postgres::Off | Postgres::Failed) => {
                 supabase.postgres = other;
                 return;
             }
@@ -322,39 +307,31 @@ impl Server {
             None => system("postgres_changes", "ok", System::SUBSCRIBED, topic),
             Some(message) => system("postgres_changes", "error", message, topic),
         };
-        let join_ref = self
-            .sessions
-            .get(&id)
-            .and_then(|session| session.channels.get(topic))
-            .and_then(|channel| channel.join_ref.clone());
-        self.send(id, &push_of(join_ref.as_deref(), topic, "system", &payload));
+        self.push_system(id, topic, &payload);
         if failure.is_none() {
             self.tell(ServerEvent::Subscribed { session: id, topic: topic.into() });
         }
     }
 
-    fn kind_of(&self, origin: Origin<'_>) -> Option<&Kind> {
+    /// Sends a `system` message to a channel.
+    pub(super) fn push_system(&mut self, id: SessionId, topic: &str, payload: &str) {
+        let channel = self.sessions.get(&id).and_then(|session| session.channels.get(topic));
+        let Some(join_ref) = channel.map(|channel| channel.join_ref.clone()) else {
+            return;
+        };
+        self.send(id, &push_of(join_ref.as_deref(), topic, "system", payload));
+    }
+
+    pub(super) fn kind_of(&self, origin: Origin<'_>) -> Option<&Kind> {
         let session = self.sessions.get(&origin.id)?;
         Some(&session.channels.get(origin.topic)?.kind)
     }
 
-    fn supabase_mut(&mut self, id: SessionId, topic: &str) -> Option<&mut Supabase> {
+    pub(super) fn supabase_mut(&mut self, id: SessionId, topic: &str) -> Option<&mut Supabase> {
         let session = self.sessions.get_mut(&id)?;
         match &mut session.channels.get_mut(topic)?.kind {
             Kind::Plain => None,
             Kind::Supabase(supabase) => Some(supabase),
         }
     }
-}
-
-/// The payload of a user broadcast as a text message; `None` for bytes. What claims to be JSON is
-/// not checked, as on a real server, but text it must be.
-pub(super) fn json_broadcast(event: &str, encoding: Encoding, payload: &[u8]) -> Option<String> {
-    if encoding == Encoding::Binary {
-        return None;
-    }
-    let payload = core::str::from_utf8(payload).ok()?;
-    let mut out = Vec::new();
-    write_broadcast(event, payload, &mut out);
-    String::from_utf8(out).ok()
 }

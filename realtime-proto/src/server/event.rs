@@ -43,6 +43,12 @@ pub enum ServerTransmit {
         /// The reason to send with it.
         reason: Cow<'static, str>,
     },
+    /// End the connection without a close frame; the session is already gone and needs no
+    /// `handle_close`.
+    Cut {
+        /// The connection to end.
+        session: SessionId,
+    },
 }
 
 /// Something that happened, for logs and assertions.

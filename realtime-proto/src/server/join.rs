@@ -3,15 +3,19 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use core::time::Duration;
 
 use super::Server;
 use super::channel::{Channel, Kind, Supabase};
+use super::claims::BadToken;
 use super::event::{ServerEvent, SessionId};
 use super::json;
 use super::postgres::{Asked, Postgres};
 use super::presence::generated_key;
-use super::session::{Reply, reply_to};
+use super::session::{Reply, Then, reply_to};
+use super::store::Replay;
 use super::timer::Timer;
+use super::token::{NO_PERMISSION, Standing, read_token};
 use super::topic::{end_of, push_of};
 use crate::secret::Secret;
 use crate::supabase::Row;
@@ -23,11 +27,36 @@ struct Request {
     echo: bool,
     private: bool,
     presence: bool,
+    replay: Wanted,
+    replication_ready: bool,
+    /// How long the join may wait for its row changes, if it is to wait.
+    wait: Option<Duration>,
     /// Empty lets the server choose.
     key: String,
     token: Option<Secret>,
     asked: Asked,
     legacy: bool,
+}
+
+/// What of the past a join wants to hear.
+enum Wanted {
+    Nothing,
+    Replay(Replay),
+    Nonsense,
+}
+
+/// A join that is not let in.
+struct Denial {
+    reason: String,
+    /// How long it took to find out, beside the delay of every refusal.
+    found_after: Duration,
+    then: Then,
+}
+
+impl<T: Into<String>> From<T> for Denial {
+    fn from(reason: T) -> Self {
+        Self { reason: reason.into(), found_after: Duration::ZERO, then: Then::GoOn }
+    }
 }
 
 impl Request {
@@ -63,9 +92,14 @@ impl Request {
         let presence_text = section(config_row.column("presence"))?;
         let presence = Row::read(&presence_text).ok_or_else(String::new)?;
         let private = flag(config_row.column("private"));
-        if !private && broadcast.column("replay").is_some_and(|raw| raw != "null") {
-            return Err("UnableToReplayMessages: Replay is not allowed for public channels".into());
-        }
+        let replay = match broadcast.column("replay") {
+            None | Some("null") => Wanted::Nothing,
+            Some(raw) => Replay::read(raw).map_or(Wanted::Nonsense, Wanted::Replay),
+        };
+        let options_text = section(config_row.column("postgres_changes_options"))?;
+        let options = Row::read(&options_text).ok_or_else(String::new)?;
+        let timeout = options.column("timeout").and_then(|raw| raw.parse().ok());
+        let timeout = timeout.map_or(WAIT, Duration::from_millis).min(WAIT_MAX);
         let legacy = config_text.is_none();
         let asked = if legacy {
             Asked::legacy(sub_topic, config)?
@@ -78,6 +112,9 @@ impl Request {
             echo: flag(broadcast.column("self")),
             private,
             presence: flag(presence.column("enabled")),
+            replay,
+            replication_ready: flag(broadcast.column("replication_ready")),
+            wait: flag(options.column("wait")).then_some(timeout),
             key: match serde_json::from_str::<Option<String>>(key) {
                 Ok(key) => key.unwrap_or_default(),
                 // Whatever it is, it is turned into text.
@@ -92,14 +129,12 @@ impl Request {
     }
 }
 
+/// How long a join waits for its row changes that names no time, and how long at most.
+const WAIT: Duration = Duration::from_secs(15);
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
 fn empty_row() -> String {
     "{}".into()
-}
-
-/// A token that counts: a string that is not one of the new API keys.
-pub(super) fn read_token(raw: &str) -> Option<Secret> {
-    let token: String = serde_json::from_str(raw).ok()?;
-    (!token.starts_with("sb_")).then(|| Secret::new(token))
 }
 
 /// A boolean, or the word for it in any case.
@@ -124,13 +159,13 @@ impl Server {
         // The old channel ends first, but its phx_close goes out behind the reply.
         let old = self.detach(id, topic);
         let verdict = match sub_topic {
-            Some(sub_topic) => self
-                .check_join(id, topic, "ChannelRateLimitReached: Too many channels")
-                .and_then(|()| match sub_topic {
-                    "" => Err("TopicNameRequired: You must provide a topic name".into()),
-                    _ => Request::read(&envelope.body, sub_topic, &self.config).map(Some),
-                }),
-            None => self.check_join(id, topic, "too many channels joined").map(|()| None),
+            Some(sub_topic) => {
+                self.check_supabase_join(id, topic, sub_topic, &envelope.body).map(Some)
+            }
+            None => self
+                .check_join(id, topic, "too many channels joined")
+                .map(|()| None)
+                .map_err(Denial::from),
         };
         let stored_ref = join_ref.or(msg_ref).filter(|text| !text.is_empty());
         match verdict {
@@ -141,15 +176,18 @@ impl Server {
                 self.reply(id, join_ref, msg_ref, topic, Reply::Ok);
                 self.close_old(id, topic, old);
             }
-            Ok(Some(request)) => self.admit(id, envelope, stored_ref, old, request),
-            Err(reason) => {
-                self.refused(id, topic, &reason);
-                let payload = Reply::Refused(&reason).payload();
+            Ok(Some((request, standing))) => {
+                self.admit(id, envelope, stored_ref, old, request, standing);
+            }
+            Err(denial) => {
+                self.refused(id, topic, &denial.reason);
+                let payload = Reply::Refused(&denial.reason).payload();
                 let reply = reply_to(join_ref, msg_ref, topic, &payload);
                 if is_plain {
                     self.send(id, &reply);
                 } else {
-                    self.hold(id, &reply);
+                    let reply_after = denial.found_after + self.config.join_refusal_after;
+                    self.hold(id, &reply, reply_after, denial.then);
                 }
                 self.close_old(id, topic, old);
             }
@@ -163,9 +201,11 @@ impl Server {
         stored_ref: Option<&str>,
         old: Option<Channel>,
         request: Request,
+        standing: Standing,
     ) {
         let topic = &*envelope.topic;
         let (join_ref, msg_ref) = (envelope.join_ref.as_deref(), envelope.msg_ref.as_deref());
+        let waits = request.wait.is_some() && request.asked.outcome.is_some();
         let postgres = match request.asked.outcome {
             None => Postgres::Off,
             Some(outcome) => Postgres::Subscribing {
@@ -176,6 +216,7 @@ impl Server {
                 outcome,
             },
         };
+        let rights = standing.rights;
         let channel = Channel {
             join_ref: stored_ref.map(Into::into),
             kind: Kind::Supabase(Box::new(Supabase {
@@ -187,23 +228,104 @@ impl Server {
                 } else {
                     request.key
                 },
+                presence: request.presence,
                 presence_calls: None,
                 postgres,
                 legacy: request.legacy,
                 token: request.token,
+                standing,
+                expiry: None,
+                ready: None,
             })),
         };
         self.stats.joins += 1;
         self.attach(id, topic, channel);
         let response = format!("{{\"postgres_changes\":{}}}", request.asked.reply);
-        self.reply(id, join_ref, msg_ref, topic, Reply::OkWith(&response));
+        let payload = Reply::OkWith(&response).payload();
+        let reply = reply_to(join_ref, msg_ref, topic, &payload);
+        let reply_after = if waits { self.config.subscribed_after } else { Duration::ZERO };
+        self.hold(id, &reply, reply_after, Then::GoOn);
         self.close_old(id, topic, old);
-        if request.presence {
+        self.watch_token(id, topic);
+        if let Wanted::Replay(replay) = request.replay {
+            self.replay(id, topic, stored_ref, replay);
+        }
+        if request.presence && rights.read_presence {
             let state = self
                 .topics
                 .get(topic)
                 .map_or_else(empty_row, |rooms| rooms.room(request.private).presences.state());
             self.send(id, &push_of(stored_ref, topic, "presence_state", &state));
+        }
+        if request.replication_ready {
+            self.await_replication(id, topic);
+        }
+    }
+
+    /// Finds the first reason to refuse a join, in the order of a real server. Protocol §5.1.
+    fn check_supabase_join(
+        &mut self,
+        id: SessionId,
+        topic: &str,
+        sub_topic: &str,
+        body: &Body<'_>,
+    ) -> Result<(Request, Standing), Denial> {
+        let is_over = self.joins_rate.is_over(self.config.joins_per_second_max, self.now);
+        self.joins_rate.count(self.now);
+        if sub_topic.is_empty() {
+            return Err("TopicNameRequired: You must provide a topic name".into());
+        }
+        let request = Request::read(body, sub_topic, &self.config)?;
+        if self.config.private_only && !request.private {
+            return Err("PrivateOnly: This project only allows private channels".into());
+        }
+        if is_over {
+            let reason = "ClientJoinRateLimitReached: Too many joins per second";
+            return Err(Denial { then: Then::Close, ..reason.into() });
+        }
+        self.check_join(id, topic, "ChannelRateLimitReached: Too many channels")?;
+        let claims = self.claims_of(id, request.token.as_ref()).map_err(BadToken::reason)?;
+        let rights = self.rights(request.private, sub_topic, &claims);
+        let wants_replay = !matches!(request.replay, Wanted::Nothing);
+        let reads_any = rights.read_broadcast || (request.presence && rights.read_presence);
+        if !reads_any || (request.private && wants_replay && !rights.read_broadcast) {
+            return Err(format!("Unauthorized: {NO_PERMISSION}{sub_topic}").into());
+        }
+        match request.replay {
+            Wanted::Replay(_) | Wanted::Nonsense if !request.private => {
+                const PUBLIC: &str =
+                    "UnableToReplayMessages: Replay is not allowed for public channels";
+                return Err(PUBLIC.into());
+            }
+            Wanted::Nonsense => {
+                return Err("UnableToReplayMessages: Replay params are not valid".into());
+            }
+            Wanted::Nothing | Wanted::Replay(_) => {}
+        }
+        self.check_wait(&request)?;
+        Ok((request, Standing { claims, rights }))
+    }
+
+    /// A join that waits for its row changes is refused when they do not come in time.
+    fn check_wait(&self, request: &Request) -> Result<(), Denial> {
+        let (Some(timeout), Some(outcome)) = (request.wait, &request.asked.outcome) else {
+            return Ok(());
+        };
+        let subscribed_after = self.config.subscribed_after;
+        if subscribed_after > timeout {
+            let reason = format!(
+                "PostgresChangesSubscribeTimeout: Timed out after {}ms waiting for the \
+                 postgres_changes subscription",
+                timeout.as_millis()
+            );
+            return Err(Denial { found_after: timeout, ..reason.into() });
+        }
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(message) => {
+                let reason = format!("RealtimeDisabledForConfiguration: {message}");
+                Err(Denial { found_after: subscribed_after, ..reason.into() })
+            }
         }
     }
 

@@ -7,14 +7,20 @@
 //!
 //! Topics that start with `realtime:` are Supabase channels. Topics with a prefix of
 //! [`ServerConfig::plain_topics`] are plain Phoenix channels that relay every event to their
-//! other members. Any other topic is unmatched. There are no users: whoever has the API key may
-//! join, read and write everything, private channels included; tokens are remembered and not
-//! verified.
+//! other members. Any other topic is unmatched.
+//!
+//! Unless it is configured otherwise, whoever has the API key may join, read and write everything,
+//! private channels included, at any rate, and tokens are remembered and not read. A [`Policy`]
+//! says who may use private channels, [`ServerConfig::reads_tokens`] makes tokens count and
+//! expire, and the rates of [`ServerConfig`] close what is too fast. Private broadcasts of
+//! [`Server::send_from_database`], and those that a client asks to be kept, are replayed to joins
+//! that ask for it.
 //!
 //! It differs from a real Supabase server where a stricter answer finds more mistakes: a push with
 //! an older join's `join_ref` is dropped, as by Phoenix 1.8.3 and later, and `phx_leave` with a null
 //! `join_ref` is taken. Integer refs come back as strings, regular expressions in filters are
-//! refused, and nothing is stored, so a replay is empty.
+//! refused, the signature of a token is never verified, and there are no tables, so no column is
+//! unknown and row changes have no policy.
 //!
 //! # Driving it
 //!
@@ -63,18 +69,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod broadcast;
 mod change;
 mod channel;
+mod claims;
 mod config;
+mod database;
 mod event;
+mod http;
 mod join;
 mod json;
+mod policy;
 mod postgres;
 mod presence;
+mod rate;
 mod session;
+mod store;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod token;
 mod topic;
 mod upgrade;
 
@@ -86,17 +100,20 @@ use core::fmt;
 pub use change::{RowChange, RowChangeError};
 pub use config::ServerConfig;
 pub use event::{ServerEvent, ServerStats, ServerTransmit, SessionId};
+pub use http::{HttpRequest, HttpResponse};
+pub use policy::{Policy, Rights, Rule, RuleError};
 pub use upgrade::Refusal;
 
-use crate::payload::Payload;
 use crate::rng::Rng;
 use crate::secret::Secret;
 use crate::time::Instant;
 use crate::transmit::Frame;
-use crate::wire::{Body, Encoding};
+use crate::wire::Body;
 use channel::Kind;
 use postgres::{Postgres, Told};
+use rate::Rate;
 use session::{Gate, Session};
+use store::Store;
 use timer::{Timer, Timers};
 use topic::{Topic, broadcast_of};
 
@@ -110,6 +127,10 @@ pub struct Server {
     sessions: BTreeMap<SessionId, Session>,
     topics: BTreeMap<String, Topic>,
     timers: Timers,
+    store: Store,
+    events_rate: Rate,
+    joins_rate: Rate,
+    presence_rate: Rate,
     transmits: VecDeque<ServerTransmit>,
     events: VecDeque<ServerEvent>,
     /// Sessions to close once the input at hand is done.
@@ -134,6 +155,10 @@ impl Server {
             sessions: BTreeMap::new(),
             topics: BTreeMap::new(),
             timers: Timers::default(),
+            store: Store::default(),
+            events_rate: Rate::new(now),
+            joins_rate: Rate::new(now),
+            presence_rate: Rate::new(now),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             doomed: Vec::new(),
@@ -152,7 +177,8 @@ impl Server {
     /// # Errors
     ///
     /// [`Refusal`] with the HTTP answer to give: 404 for another path, 403 for an unknown `vsn`,
-    /// 401 for a missing or wrong API key, 429 with too many sessions.
+    /// 401 for a missing or wrong API key, 429 with too many sessions or joins, or the answer of
+    /// [`ServerConfig::refuse_upgrades`].
     ///
     /// # Examples
     ///
@@ -168,9 +194,12 @@ impl Server {
     /// ```
     pub fn accept(&mut self, target: &str, now: Instant) -> Result<SessionId, Refusal> {
         self.advance(now);
-        let vsn = upgrade::check(target, &self.config)?;
+        let (vsn, apikey) = upgrade::check(target, &self.config, self.unix_now())?;
         if self.sessions.len() + self.closing >= self.config.sessions_max {
             return Err(Refusal::new(429, r#"{"error":"Too many connected users"}"#));
+        }
+        if self.joins_rate.is_over(self.config.joins_per_second_max, self.now) {
+            return Err(Refusal::new(429, r#"{"error":"Too many joins per second"}"#));
         }
         self.stats.accepted += 1;
         let id = SessionId(self.stats.accepted);
@@ -183,6 +212,8 @@ impl Server {
             queued: 0,
             heard: self.now,
             idle,
+            sweep: None,
+            apikey,
         };
         self.sessions.insert(id, session);
         self.tell(ServerEvent::Opened { session: id, vsn });
@@ -215,6 +246,9 @@ impl Server {
             match timer {
                 Timer::Release(id) => self.release(id),
                 Timer::Subscribed(id, topic) => self.subscribed(id, &topic),
+                Timer::Token(id, topic) => self.check_token(id, &topic),
+                Timer::Ready(id, topic) => self.tell_ready(id, &topic),
+                Timer::Sweep(id) => self.sweep(id),
                 Timer::Idle(id) => self.check_idle(id),
             }
             self.settle();
@@ -230,7 +264,9 @@ impl Server {
                     session.queued = session.queued.saturating_sub(1);
                 }
             }
-            ServerTransmit::Close { .. } => self.closing = self.closing.saturating_sub(1),
+            ServerTransmit::Close { .. } | ServerTransmit::Cut { .. } => {
+                self.closing = self.closing.saturating_sub(1);
+            }
         }
         Some(transmit)
     }
@@ -257,8 +293,12 @@ impl Server {
     pub fn change(&mut self, change: &RowChange, now: Instant) -> usize {
         self.advance(now);
         self.stats.changes += 1;
-        let unix = self.now.since_epoch();
-        let unix = unix.saturating_add(self.config.unix_time_at_epoch);
+        // Nobody is told that these were left out.
+        let limit = self.config.events_per_second_max;
+        if self.events_rate.is_over(limit, self.now) {
+            return 0;
+        }
+        let unix = self.unix_now();
         let timestamp = change.commit_timestamp();
         let timestamp = timestamp.map_or_else(|| change::iso8601(unix), Into::into);
         let told = Told::new(change, timestamp);
@@ -269,7 +309,7 @@ impl Server {
                 let Kind::Supabase(supabase) = &channel.kind else {
                     continue;
                 };
-                let Postgres::Live { bindings } = &supabase.postgres else {
+                let Postgres::Live { bindings, .. } = &supabase.postgres else {
                     continue;
                 };
                 let before = messages.len();
@@ -290,50 +330,6 @@ impl Server {
         }
         self.settle();
         reached
-    }
-
-    /// Sends a broadcast that no client sent to all channels of a topic; to how many it went.
-    ///
-    /// `topic` is the whole topic, `realtime:` included. On Supabase channels, private and public,
-    /// V2 clients receive the binary form that database broadcasts have, and V1 clients a JSON
-    /// object or, for bytes, nothing. On plain channels `event` is the event itself.
-    pub fn broadcast(
-        &mut self,
-        topic: &str,
-        event: &str,
-        payload: &Payload,
-        now: Instant,
-    ) -> usize {
-        self.advance(now);
-        self.stats.broadcasts += 1;
-        let reached = if topic.starts_with("realtime:") {
-            self.broadcast_to_supabase(topic, event, payload)
-        } else {
-            let body =
-                payload.as_json().map_or_else(|| Body::Binary(payload.as_bytes()), Body::Json);
-            self.fan_out(topic, false, None, &broadcast_of(topic, event, body))
-        };
-        self.settle();
-        reached
-    }
-
-    fn broadcast_to_supabase(&mut self, topic: &str, event: &str, payload: &Payload) -> usize {
-        let encoding = if payload.is_binary() { Encoding::Binary } else { Encoding::Json };
-        let binary =
-            Body::UserBroadcast { event, encoding, metadata: None, payload: payload.as_bytes() };
-        let v2 = broadcast_of(topic, "broadcast", binary);
-        let text = channel::json_broadcast(event, encoding, payload.as_bytes());
-        let v1 = match &text {
-            Some(text) => broadcast_of(topic, "broadcast", Body::Json(text)),
-            None => v2.clone(),
-        };
-        // A name of more than 255 bytes has no binary form; text still carries it.
-        let fits = topic.len() <= 255 && event.len() <= 255;
-        let v2 = if fits { &v2 } else { &v1 };
-        [false, true]
-            .into_iter()
-            .map(|private| self.fan_out_by_vsn(topic, private, None, &v1, v2))
-            .sum()
     }
 
     /// Ends a session and closes its socket; whether there was one.
@@ -408,15 +404,13 @@ impl Server {
         if code == 1012 {
             const NOTICE: &str = "{\"message\":\"Server requested disconnect\",\"status\":\"ok\",\
                                   \"extension\":\"system\"}";
-            let channels: Vec<(String, Option<String>)> = session
-                .channels
-                .iter()
+            let channels = session.channels.iter();
+            let topics: Vec<String> = channels
                 .filter(|(_, channel)| matches!(channel.kind, Kind::Supabase(_)))
-                .map(|(topic, channel)| (topic.clone(), channel.join_ref.clone()))
+                .map(|(topic, _)| topic.clone())
                 .collect();
-            for (topic, join_ref) in channels {
-                let notice = topic::push_of(join_ref.as_deref(), &topic, "system", NOTICE);
-                self.send(id, &notice);
+            for topic in topics {
+                self.send(id, &broadcast_of(&topic, "system", Body::Json(NOTICE)));
             }
         }
         self.end_session(id, Some((code, reason.into())))

@@ -27,9 +27,30 @@ pub(super) enum Postgres {
     Live {
         /// What it asked for.
         bindings: Vec<Binding>,
+        /// When the database confirms them again after a new token.
+        confirmation: Option<TimerKey>,
     },
     /// One binding was wrong, so none works.
     Failed,
+}
+
+impl Postgres {
+    pub(super) const fn timer(&self) -> Option<TimerKey> {
+        match self {
+            Self::Subscribing { timer, .. } => Some(*timer),
+            Self::Live { confirmation, .. } => *confirmation,
+            Self::Off | Self::Failed => None,
+        }
+    }
+
+    pub(super) fn into_bindings(self) -> Option<Vec<Binding>> {
+        match self {
+            Self::Subscribing { outcome: Ok(bindings), .. } | Self::Live { bindings, .. } => {
+                Some(bindings)
+            }
+            Self::Subscribing { outcome: Err(_), .. } | Self::Off | Self::Failed => None,
+        }
+    }
 }
 
 /// One entry of `postgres_changes` in a join.

@@ -4,6 +4,7 @@ use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -11,6 +12,7 @@ use super::channel::Channel;
 use super::event::{ServerEvent, ServerTransmit, SessionId};
 use super::timer::{Timer, TimerKey};
 use super::{Server, json};
+use crate::secret::Secret;
 use crate::time::Instant;
 use crate::transmit::Frame;
 use crate::wire::{self, Body, Envelope, FrameKind, Sender, Vsn};
@@ -24,19 +26,33 @@ pub(super) struct Session {
     /// When it last sent anything.
     pub(super) heard: Instant,
     pub(super) idle: Option<TimerKey>,
+    /// When it is looked at for having no channel; a session that never had any is not.
+    pub(super) sweep: Option<TimerKey>,
+    /// What its channels without a token use.
+    pub(super) apikey: Option<Secret>,
 }
 
 /// Whether a session's frames pass.
 pub(super) enum Gate {
     Open,
-    /// A refused join holds the session's one process, as on a real server, in both directions.
-    Refusing {
+    /// A join holds the session's one process, as on a real server, in both directions: one that
+    /// is refused, or one that waits for the database.
+    Joining {
         timer: TimerKey,
         reply: Frame,
         mailbox: Mailbox,
+        then: Then,
     },
     /// Too much was waiting; it is closed as soon as the input at hand is done.
     Doomed,
+}
+
+/// What follows the reply of a join that holds its session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    GoOn,
+    /// Too many joins a second end the session.
+    Close,
 }
 
 /// What waits for a held session, in order.
@@ -109,7 +125,7 @@ fn encode(vsn: Vsn, envelope: &Envelope<'_>, buffer: &mut Vec<u8>) -> Option<Fra
 }
 
 impl Server {
-    /// Takes a frame of a client, or lets it wait behind a refused join.
+    /// Takes a frame of a client, or lets it wait behind a join.
     pub(super) fn receive(&mut self, id: SessionId, frame: Frame) {
         self.stats.frames_in += 1;
         let now = self.now;
@@ -125,7 +141,7 @@ impl Server {
         }
         match &mut session.gate {
             Gate::Open => self.process(id, &frame),
-            Gate::Refusing { mailbox, .. } => {
+            Gate::Joining { mailbox, .. } => {
                 mailbox.push(Mail::In(frame));
                 self.check_mailbox(id);
             }
@@ -183,7 +199,7 @@ impl Server {
                 self.stats.frames_out += 1;
                 self.transmits.push_back(ServerTransmit::Frame { session: id, frame });
             }
-            Gate::Refusing { mailbox, .. } => {
+            Gate::Joining { mailbox, .. } => {
                 mailbox.push(Mail::Out(frame));
                 self.check_mailbox(id);
             }
@@ -195,7 +211,7 @@ impl Server {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let Gate::Refusing { timer, mailbox, .. } = &session.gate else {
+        let Gate::Joining { timer, mailbox, .. } = &session.gate else {
             return;
         };
         if mailbox.mails.len() > self.config.waiting_frames_max
@@ -207,40 +223,54 @@ impl Server {
         }
     }
 
-    /// Sends `reply` after the delay of a refusal, which holds everything behind it.
-    pub(super) fn hold(&mut self, id: SessionId, reply: &Envelope<'_>) {
-        if self.config.join_refusal_after.is_zero() {
+    /// Sends the reply to a join after a while, which holds everything behind it.
+    pub(super) fn hold(
+        &mut self,
+        id: SessionId,
+        reply: &Envelope<'_>,
+        reply_after: Duration,
+        then: Then,
+    ) {
+        if reply_after.is_zero() {
             self.send(id, reply);
+            if then == Then::Close {
+                self.end_session(id, Some((1001, "".into())));
+            }
             return;
         }
-        let at = self.now + self.config.join_refusal_after;
+        let at = self.now + reply_after;
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
         let frame = encode(session.vsn, reply, &mut self.buffer);
         if let (Some(reply), Gate::Open) = (frame, &session.gate) {
-            session.gate = Gate::Refusing {
+            session.gate = Gate::Joining {
                 timer: self.timers.arm(at, Timer::Release(id)),
                 reply,
                 mailbox: Mailbox::default(),
+                then,
             };
         }
     }
 
-    /// The delay of a refusal is over: the reply goes out, then what waited is worked off.
+    /// The time of a join is over: the reply goes out, then what waited is worked off.
     pub(super) fn release(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
         let gate = core::mem::replace(&mut session.gate, Gate::Open);
-        let (reply, mut mailbox) = match gate {
-            Gate::Refusing { reply, mailbox, .. } => (reply, mailbox),
+        let (reply, mut mailbox, then) = match gate {
+            Gate::Joining { reply, mailbox, then, .. } => (reply, mailbox, then),
             gate @ (Gate::Open | Gate::Doomed) => {
                 session.gate = gate;
                 return;
             }
         };
         self.deliver(id, reply);
+        if then == Then::Close {
+            self.end_session(id, Some((1001, "".into())));
+            return;
+        }
         while let Some(mail) = mailbox.pop() {
             match mail {
                 Mail::In(frame) => self.process(id, &frame),
@@ -248,7 +278,7 @@ impl Server {
             }
             match self.sessions.get_mut(&id).map(|session| &mut session.gate) {
                 Some(Gate::Open) => {}
-                Some(Gate::Refusing { mailbox: next, .. }) => {
+                Some(Gate::Joining { mailbox: next, .. }) => {
                     next.append(mailbox);
                     self.check_mailbox(id);
                     return;
@@ -275,6 +305,29 @@ impl Server {
         }
     }
 
+    /// A session may have no channel any more. Protocol §6.4.
+    pub(super) fn sweep(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.sweep = None;
+        if !session.channels.is_empty() {
+            self.plan_sweep(id);
+        } else if self.end_session(id, None) {
+            self.closing += 1;
+            self.transmits.push_back(ServerTransmit::Cut { session: id });
+        }
+    }
+
+    pub(super) fn plan_sweep(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.sweep.is_none())
+        else {
+            return;
+        };
+        let span = self.config.no_channel_after;
+        session.sweep = span.map(|span| self.timers.arm(self.now + span, Timer::Sweep(id)));
+    }
+
     /// Closes the sessions for which too much was waiting.
     pub(super) fn settle(&mut self) {
         while let Some(id) = self.doomed.pop() {
@@ -294,10 +347,10 @@ impl Server {
         let Some(session) = self.sessions.get_mut(&id) else {
             return false;
         };
-        if let Some(key) = session.idle {
+        for key in [session.idle, session.sweep].into_iter().flatten() {
             self.timers.disarm(key);
         }
-        if let Gate::Refusing { timer, .. } = &session.gate {
+        if let Gate::Joining { timer, .. } = &session.gate {
             self.timers.disarm(*timer);
         }
         // Nothing more reaches this session, its own presence leaving included.
@@ -314,7 +367,7 @@ impl Server {
             }
             None => self.transmits.retain(|transmit| match transmit {
                 ServerTransmit::Frame { session, .. } => *session != id,
-                ServerTransmit::Close { .. } => true,
+                ServerTransmit::Close { .. } | ServerTransmit::Cut { .. } => true,
             }),
         }
         self.tell(ServerEvent::Closed { session: id });
@@ -331,6 +384,8 @@ pub(super) enum Reply<'a> {
     OkWith(&'a str),
     /// `error` with nothing to say.
     Error,
+    /// `error` with a response.
+    ErrorWith(&'a str),
     /// `error` with a reason.
     Refused(&'a str),
 }
@@ -341,6 +396,7 @@ impl Reply<'_> {
             Self::Ok => ("ok", "{}".into()),
             Self::OkWith(response) => ("ok", response.into()),
             Self::Error => ("error", "{}".into()),
+            Self::ErrorWith(response) => ("error", response.into()),
             Self::Refused(reason) => {
                 ("error", alloc::format!("{{\"reason\":{}}}", json::quoted(reason)).into())
             }

@@ -12,6 +12,12 @@ pub(super) enum Timer {
     Release(SessionId),
     /// The database answers a channel's request for row changes.
     Subscribed(SessionId, String),
+    /// A channel's token may have expired.
+    Token(SessionId, String),
+    /// Broadcasts of the database reach a channel that wants to know, or will not.
+    Ready(SessionId, String),
+    /// A session may have no channel any more.
+    Sweep(SessionId),
     /// A session may have been silent for too long.
     Idle(SessionId),
 }

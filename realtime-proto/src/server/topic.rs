@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use super::Server;
 use super::channel::{Channel, Kind};
 use super::event::{ServerEvent, SessionId};
-use super::postgres::Postgres;
 use super::presence::Presences;
 use super::session::{Encoded, Gate};
 use crate::wire::{Body, Envelope, Vsn};
@@ -16,6 +15,15 @@ use crate::wire::{Body, Envelope, Vsn};
 pub(super) struct Topic {
     pub(super) public: Room,
     pub(super) private: Room,
+}
+
+/// What a message is about, which decides who may get it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Matter {
+    /// Whatever is said on a plain channel.
+    Plain,
+    Broadcast,
+    Presence,
 }
 
 /// One side of a topic.
@@ -43,6 +51,7 @@ impl Server {
         };
         let private = channel.is_private();
         session.channels.insert(topic.into(), channel);
+        self.plan_sweep(id);
         let rooms = self.topics.entry(topic.into()).or_default();
         rooms.room_mut(private).members.push(id);
         self.tell(ServerEvent::Joined { session: id, topic: topic.into() });
@@ -52,8 +61,9 @@ impl Server {
     pub(super) fn detach(&mut self, id: SessionId, topic: &str) -> Option<Channel> {
         let channel = self.sessions.get_mut(&id)?.channels.remove(topic)?;
         if let Kind::Supabase(supabase) = &channel.kind {
-            if let Postgres::Subscribing { timer, .. } = &supabase.postgres {
-                self.timers.disarm(*timer);
+            let timers = [supabase.postgres.timer(), supabase.expiry, supabase.ready];
+            for timer in timers.into_iter().flatten() {
+                self.timers.disarm(timer);
             }
         }
         let private = channel.is_private();
@@ -89,7 +99,8 @@ impl Server {
         let Some((key, diff)) = left else {
             return;
         };
-        self.fan_out(topic, private, None, &presence_diff(topic, &diff));
+        let message = presence_diff(topic, &diff);
+        self.fan_out(topic, private, Matter::Presence, None, &message);
         self.tell(ServerEvent::Untracked { session: id, topic: topic.into(), key });
     }
 
@@ -104,15 +115,16 @@ impl Server {
         })
     }
 
-    /// Sends a broadcast to every member of a room but one; to how many it went.
+    /// Sends a message to every member of a room who may get it, but one; to how many it went.
     pub(super) fn fan_out(
         &mut self,
         topic: &str,
         private: bool,
+        matter: Matter,
         except: Option<SessionId>,
         envelope: &Envelope<'_>,
     ) -> usize {
-        self.fan_out_by_vsn(topic, private, except, envelope, envelope)
+        self.fan_out_by_vsn(topic, private, matter, except, envelope, envelope)
     }
 
     /// The same with one message for V1 members and another for V2 members.
@@ -120,6 +132,7 @@ impl Server {
         &mut self,
         topic: &str,
         private: bool,
+        matter: Matter,
         except: Option<SessionId>,
         v1: &Envelope<'_>,
         v2: &Envelope<'_>,
@@ -135,13 +148,22 @@ impl Server {
                 continue;
             };
             let (vsn, is_doomed) = (session.vsn, matches!(session.gate, Gate::Doomed));
+            let channel = session.channels.get(topic);
+            if is_doomed || !channel.is_some_and(|channel| channel.may_read(matter)) {
+                continue;
+            }
+            if matter == Matter::Broadcast {
+                let limit = self.config.events_per_second_max;
+                if self.events_rate.is_over(limit, self.now) {
+                    self.shut(id, topic, "Too many messages per second");
+                    continue;
+                }
+                self.events_rate.count(self.now);
+            }
             let envelope = match vsn {
                 Vsn::V1 => v1,
                 Vsn::V2 => v2,
             };
-            if is_doomed {
-                continue;
-            }
             if let Some(frame) = encoded.frame(vsn, envelope, &mut self.buffer) {
                 self.deliver(id, frame);
                 reached += 1;

@@ -2,8 +2,11 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::ServerConfig;
+use super::claims::Claims;
+use super::{ServerConfig, json};
+use crate::secret::Secret;
 use crate::wire::Vsn;
 
 /// A refused upgrade: the HTTP answer to give instead of 101.
@@ -25,7 +28,16 @@ impl Refusal {
 }
 
 /// Reads the target of an upgrade and decides all that needs no state.
-pub(super) fn check(target: &str, config: &ServerConfig) -> Result<Vsn, Refusal> {
+///
+/// `now` is the Unix time.
+pub(super) fn check(
+    target: &str,
+    config: &ServerConfig,
+    now: Duration,
+) -> Result<(Vsn, Option<Secret>), Refusal> {
+    if let Some(refusal) = &config.refuse_upgrades {
+        return Err(refusal.clone());
+    }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if !matches!(path, "/socket/websocket" | "/realtime/v1/websocket") {
         return Err(Refusal::new(404, "not found"));
@@ -38,22 +50,43 @@ pub(super) fn check(target: &str, config: &ServerConfig) -> Result<Vsn, Refusal>
     let Some(vsn) = vsn else {
         return Err(Refusal::new(403, ""));
     };
-    let Some(expected) = &config.apikey else {
-        return Ok(vsn);
-    };
-    match parameter(query, "apikey") {
-        None => Err(Refusal::new(401, r#"{"error":"API key is missing"}"#)),
-        Some(key) if key == expected.expose() => Ok(vsn),
-        // Three parts look like a JWT, and then it is the signature that is wrong.
-        Some(key) if key.split('.').count() == 3 => {
-            Err(Refusal::new(401, r#"{"error":"Failed to validate JWT signature"}"#))
-        }
-        Some(_) => Err(Refusal::new(401, r#"{"error":"The token provided is not a valid JWT"}"#)),
+    let key = parameter(query, "apikey").map(Secret::new);
+    check_key(key.as_ref(), config, now)?;
+    Ok((vsn, key))
+}
+
+fn check_key(key: Option<&Secret>, config: &ServerConfig, now: Duration) -> Result<(), Refusal> {
+    if config.apikey.is_none() && !config.reads_tokens {
+        return Ok(());
     }
+    let Some(key) = key else {
+        return Err(Refusal::new(401, r#"{"error":"API key is missing"}"#));
+    };
+    if config.apikey.as_ref() == Some(key) {
+        return Ok(());
+    }
+    if config.reads_tokens {
+        if let Err(error) = Claims::read(key.expose(), now) {
+            let body = alloc::format!("{{\"error\":{}}}", json::quoted(&error.refusal()));
+            return Err(Refusal { status: 401, body });
+        }
+        if config.apikey.is_none() {
+            return Ok(());
+        }
+    }
+    // Three parts look like a JWT, and then it is the signature that is wrong.
+    Err(Refusal::new(
+        401,
+        if key.expose().split('.').count() == 3 {
+            r#"{"error":"Failed to validate JWT signature"}"#
+        } else {
+            r#"{"error":"The token provided is not a valid JWT"}"#
+        },
+    ))
 }
 
 /// The last value of a query parameter, as Plug has it.
-fn parameter(query: &str, name: &str) -> Option<String> {
+pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
     query
         .split('&')
         .filter_map(|pair| {
@@ -63,7 +96,7 @@ fn parameter(query: &str, name: &str) -> Option<String> {
         .next_back()
 }
 
-fn percent_decode(text: &str) -> String {
+pub(super) fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
@@ -103,7 +136,7 @@ mod tests {
     fn refusals_are_those_of_a_real_server() {
         let config = ServerConfig { apikey: Some("a b&c".into()), ..ServerConfig::default() };
         let refused = |target: &str| {
-            let refusal = check(target, &config).unwrap_err();
+            let refusal = check(target, &config, Duration::ZERO).unwrap_err();
             (refusal.status, refusal.body)
         };
         assert_eq!(refused("/nosocket/websocket?vsn=2.0.0"), (404, "not found".into()));
@@ -120,8 +153,9 @@ mod tests {
             refused("/socket/websocket?apikey=a.b.c"),
             (401, r#"{"error":"Failed to validate JWT signature"}"#.into())
         );
-        assert_eq!(check("/socket/websocket?apikey=a%20b%26c", &config), Ok(Vsn::V1));
-        assert_eq!(check("/realtime/v1/websocket?apikey=a+b%26c&vsn=2.0.0", &config), Ok(Vsn::V2));
+        let vsn = |target: &str| check(target, &config, Duration::ZERO).map(|(vsn, _)| vsn);
+        assert_eq!(vsn("/socket/websocket?apikey=a%20b%26c"), Ok(Vsn::V1));
+        assert_eq!(vsn("/realtime/v1/websocket?apikey=a+b%26c&vsn=2.0.0"), Ok(Vsn::V2));
     }
 
     #[test]

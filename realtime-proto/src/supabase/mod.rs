@@ -25,3 +25,5 @@ pub(crate) use change::read_changes;
 pub(crate) use join::{JoinPayload, JoinResponse};
 #[cfg(feature = "server")]
 pub(crate) use row::Row;
+#[cfg(feature = "server")]
+pub(crate) use token::decode_base64url;

@@ -34,7 +34,7 @@ pub fn token_expiry(token: &str) -> Option<Duration> {
 }
 
 /// Base64 in the alphabet of URLs; padding is tolerated.
-fn decode_base64url(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode_base64url(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
     let (mut bits, mut held) = (0_u32, 0);
     for letter in text.trim_end_matches('=').bytes() {

@@ -40,6 +40,11 @@ impl Hub {
         self.server.change(change, now)
     }
 
+    /// The protocol half, to do with as a test likes.
+    pub(crate) const fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
     /// Drops every connection without a word.
     pub(crate) fn cut_all(&mut self, now: Instant) -> usize {
         let sessions = core::mem::take(&mut self.sessions);
@@ -89,6 +94,10 @@ impl Machine for Hub {
             ServerTransmit::Close { session, code, reason } => {
                 self.sessions.remove(&session);
                 Some(Request::Close { socket: session, code, reason })
+            }
+            ServerTransmit::Cut { session } => {
+                self.sessions.remove(&session);
+                Some(Request::Abort { socket: session })
             }
             other => {
                 debug_assert!(false, "the server asks for what nobody can do: {other:?}");

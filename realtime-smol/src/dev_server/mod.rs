@@ -10,6 +10,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use realtime_proto::Payload;
 use realtime_proto::server::{RowChange, Server, ServerConfig, ServerEvent, ServerStats};
 use smol::future::FutureExt;
 use smol::lock::Semaphore;
@@ -48,7 +49,10 @@ pub struct DevServerConfig {
 /// | request | does |
 /// |---|---|
 /// | `POST /dev/changes` | tells a row change: `{"table", "type", "record", "old_record"}` |
+/// | `POST /dev/broadcasts/TOPIC/EVENT` | broadcasts the body as the database does, privately unless with `?private=false` |
+/// | `POST /dev/failures/TOPIC` | lets row changes fail, with the body as message; for good, or until `?again_after=SECONDS` |
 /// | `POST /dev/cut` | drops every connection, as a broken network would |
+/// | `POST /api/broadcast`, `POST /api/broadcast/TOPIC/events/EVENT` | broadcasts, as on Supabase |
 /// | `GET /dev/stats` | counts connections, channels and frames |
 ///
 /// # Examples
@@ -210,6 +214,77 @@ impl DevServerHandle {
         Ok(told.await?)
     }
 
+    /// Broadcasts as the database does, with an id, and returns the id.
+    ///
+    /// The topic is whole, `realtime:` included. Private broadcasts are kept for replay. `None` for
+    /// JSON that is no object, which is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`DevServerGone`] when the server has ended.
+    pub async fn send_from_database(
+        &self,
+        topic: impl Into<String>,
+        event: impl Into<String>,
+        payload: Payload,
+        private: bool,
+    ) -> Result<Option<String>, DevServerGone> {
+        let (topic, event) = (topic.into(), event.into());
+        let sent = self.commands.call(move |hub, now| {
+            hub.server().send_from_database(&topic, &event, &payload, private, now)
+        });
+        Ok(sent.await?)
+    }
+
+    /// Lets the row changes of a whole topic fail with a message, for good or for a while, and
+    /// returns for how many channels.
+    ///
+    /// # Errors
+    ///
+    /// [`DevServerGone`] when the server has ended.
+    pub async fn fail_changes(
+        &self,
+        topic: impl Into<String>,
+        message: impl Into<String>,
+        again_after: Option<Duration>,
+    ) -> Result<usize, DevServerGone> {
+        let (topic, message) = (topic.into(), message.into());
+        let failed = self
+            .commands
+            .call(move |hub, now| hub.server().fail_changes(&topic, &message, again_after, now));
+        Ok(failed.await?)
+    }
+
+    /// Changes how the server behaves from now on, for instance its policy.
+    ///
+    /// # Errors
+    ///
+    /// [`DevServerGone`] when the server has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use realtime_smol::proto::server::Policy;
+    /// use realtime_smol::{DevServer, DevServerConfig};
+    ///
+    /// # smol::block_on(async {
+    /// let server = DevServer::bind(([127, 0, 0, 1], 0), DevServerConfig::default())?.spawn();
+    /// server.configure(|config| config.policy = Policy::closed()).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn configure(
+        &self,
+        change: impl FnOnce(&mut ServerConfig) + Send + 'static,
+    ) -> Result<(), DevServerGone> {
+        let changed = self.commands.call(move |hub, _| {
+            let mut config = hub.server().config().clone();
+            change(&mut config);
+            hub.server().set_config(config);
+        });
+        Ok(changed.await?)
+    }
+
     /// Drops every connection without a word, as a broken network would, and returns how many.
     ///
     /// # Errors
@@ -316,8 +391,10 @@ mod tests {
 
     async fn post(server: &DevServerHandle, path: &str, body: &str) -> (String, String) {
         let length = body.len();
-        let request =
-            format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}");
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
         let answer = exchange(server, &request).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.lines().next().unwrap();
@@ -338,6 +415,59 @@ mod tests {
             let told = hear(&mut socket).await;
             assert!(told.contains("postgres_changes"), "{told}");
             assert!(told.contains(r#""id":7"#) || told.contains(r#""id": 7"#), "{told}");
+        });
+    }
+
+    #[test]
+    fn a_broadcast_posted_over_http_reaches_a_client() {
+        smol::block_on(async {
+            let server = start();
+            let mut socket = join(&server).await;
+            let batch = r#"{"messages":[{"topic":"room","event":"e","payload":{"n":1}}]}"#;
+            let accepted = ("HTTP/1.1 202 Accepted".to_owned(), String::new());
+            assert_eq!(post(&server, "/api/broadcast", batch).await, accepted);
+            assert_eq!(
+                hear(&mut socket).await,
+                r#"[null,null,"realtime:room","broadcast",{"event":"e","payload":{"n":1},"type":"broadcast"}]"#
+            );
+            let (status, body) = post(&server, "/realtime/v1/api/broadcast", "{}").await;
+            assert_eq!(status, "HTTP/1.1 422 Unprocessable Content");
+            assert_eq!(body, r#"{"errors":{"messages":["can't be blank"]}}"#);
+            let (status, _) = post(&server, "/api/broadcast/room", "{}").await;
+            assert_eq!(status, "HTTP/1.1 404 Not Found");
+        });
+    }
+
+    #[test]
+    fn the_database_broadcasts_and_fails_over_http_too() {
+        smol::block_on(async {
+            let server = start();
+            let mut socket = join(&server).await;
+            let path = "/dev/broadcasts/room/moved?private=false";
+            let (status, body) = post(&server, path, r#"{"x":1}"#).await;
+            assert_eq!((&*status, body.len()), ("HTTP/1.1 202 Accepted", 46), "{body}");
+            let told = poll_fn(|cx| socket.poll_frame(cx)).await.unwrap();
+            let told = String::from_utf8_lossy(told.as_bytes()).into_owned();
+            assert!(told.contains("moved") && told.contains(r#""x":1"#), "{told}");
+            let (_, body) = post(&server, path, "[1]").await;
+            assert_eq!(body, r#"{"error": "the payload is JSON and no object"}"#);
+
+            let path = "/dev/failures/room?again_after=0";
+            let (_, body) = post(&server, path, "Too many database timeouts").await;
+            assert_eq!(body, r#"{"failed": 1}"#);
+            assert!(hear(&mut socket).await.contains("Too many database timeouts"));
+            assert!(hear(&mut socket).await.contains("Subscribed to PostgreSQL"));
+        });
+    }
+
+    #[test]
+    fn a_server_can_be_told_to_behave_otherwise_while_it_runs() {
+        smol::block_on(async {
+            let server = start();
+            server.configure(|config| config.sessions_max = 0).await.unwrap();
+            let url = format!("{}/websocket?vsn=2.0.0", server.url());
+            let refused = dial(&url, &TlsConfig::default()).await.unwrap_err();
+            assert!(matches!(refused, CloseReason::Refused { status: 429, .. }));
         });
     }
 

@@ -5,7 +5,7 @@ use std::io;
 
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use async_tungstenite::tungstenite::protocol::Role;
-use realtime_proto::server::{RowChange, ServerStats};
+use realtime_proto::server::{HttpRequest, RowChange, ServerStats};
 use realtime_proto::{CloseReason, Payload};
 use smol::Timer;
 use smol::future::FutureExt;
@@ -143,6 +143,44 @@ async fn respond(
             }
             Err(answer) => answer,
         },
+        ("POST", path) if path.starts_with("/dev/broadcasts/") => {
+            match read_database_broadcast(stream, head, rest).await {
+                Ok((topic, event, payload, private)) => {
+                    let commands = hub.upgrade()?;
+                    let sent = commands.call(move |hub, now| {
+                        hub.server().send_from_database(&topic, &event, &payload, private, now)
+                    });
+                    match sent.await? {
+                        Some(id) => Answer::new(202, format!(r#"{{"id": "{id}"}}"#)),
+                        None => Answer::error(400, "the payload is JSON and no object"),
+                    }
+                }
+                Err(answer) => answer,
+            }
+        }
+        ("POST", path) if path.starts_with("/dev/failures/") => {
+            match read_body(stream, head, rest).await.and_then(utf8) {
+                Ok(message) => {
+                    let topic = format!("realtime:{}", &path["/dev/failures/".len()..]);
+                    let again_after = query(&head.target, "again_after");
+                    let again_after = again_after.and_then(|text| text.parse().ok());
+                    let again_after = again_after.map(Duration::from_secs);
+                    let commands = hub.upgrade()?;
+                    let failed = commands.call(move |hub, now| {
+                        hub.server().fail_changes(&topic, &message, again_after, now)
+                    });
+                    Answer::new(202, format!(r#"{{"failed": {}}}"#, failed.await?))
+                }
+                Err(answer) => answer,
+            }
+        }
+        ("POST", path) if is_broadcast(path) => match read_body(stream, head, rest).await {
+            Ok(body) => match broadcast(head, body, hub).await? {
+                Some(answer) => answer,
+                None => Answer::error(404, "there is no such endpoint for broadcasts"),
+            },
+            Err(answer) => answer,
+        },
         ("POST", "/dev/cut") => {
             let cut = hub.upgrade()?.call(Hub::cut_all).await?;
             Answer::new(202, format!(r#"{{"cut": {cut}}}"#))
@@ -154,8 +192,9 @@ async fn respond(
         _ => Answer::error(
             404,
             &format!(
-                "there is no {} {path} here; there are POST /dev/changes, POST /dev/cut and \
-                 GET /dev/stats, and a WebSocket at /socket/websocket",
+                "there is no {} {path} here; there are POST /dev/changes, POST \
+                 /dev/broadcasts/TOPIC/EVENT, POST /dev/failures/TOPIC, POST /dev/cut, POST \
+                 /api/broadcast and GET /dev/stats, and a WebSocket at /socket/websocket",
                 head.method,
             ),
         ),
@@ -167,6 +206,76 @@ async fn read_change(
     head: &RequestHead,
     rest: Vec<u8>,
 ) -> Result<RowChange, Answer> {
+    let text = utf8(read_body(stream, head, rest).await?)?;
+    RowChange::from_json(&text).map_err(|error| Answer::error(400, &error.to_string()))
+}
+
+/// The whole topic, the event and the payload, and whether it is private.
+async fn read_database_broadcast(
+    stream: &mut TcpStream,
+    head: &RequestHead,
+    rest: Vec<u8>,
+) -> Result<(String, String, Payload, bool), Answer> {
+    let path = head.target.split('?').next().unwrap_or_default();
+    let names = path.trim_start_matches("/dev/broadcasts/").rsplit_once('/');
+    let Some((topic, event)) = names else {
+        return Err(Answer::error(404, "write /dev/broadcasts/TOPIC/EVENT"));
+    };
+    let private = query(&head.target, "private") != Some("false");
+    let (topic, event) = (format!("realtime:{topic}"), event.to_owned());
+    let body = read_body(stream, head, rest).await?;
+    let payload = if head.headers.names("content-type", "application/octet-stream") {
+        Payload::binary(body)
+    } else {
+        Payload::from_json(utf8(body)?).map_err(|error| Answer::error(400, &error.to_string()))?
+    };
+    Ok((topic, event, payload, private))
+}
+
+/// Lets the protocol half answer; `None` when it knows no such endpoint.
+async fn broadcast(
+    head: &RequestHead,
+    body: Vec<u8>,
+    hub: &WeakCommands<Hub>,
+) -> Result<Option<Answer>, Gone> {
+    let header = |name| head.headers.value(name).map(str::to_owned);
+    let (method, target) = (head.method.clone(), head.target.clone());
+    let (authorization, apikey) = (header("authorization"), header("apikey"));
+    let content_type = header("content-type");
+    let commands = hub.upgrade()?;
+    let answered = commands.call(move |hub, now| {
+        let request = HttpRequest {
+            method: &method,
+            target: &target,
+            authorization: authorization.as_deref(),
+            apikey: apikey.as_deref(),
+            content_type: content_type.as_deref(),
+            body: &body,
+        };
+        hub.server().handle_http(&request, now)
+    });
+    Ok(answered.await?.map(|response| Answer::new(response.status, response.body)))
+}
+
+fn is_broadcast(path: &str) -> bool {
+    path.strip_prefix("/realtime/v1").unwrap_or(path).starts_with("/api/broadcast")
+}
+
+fn query<'a>(target: &'a str, name: &str) -> Option<&'a str> {
+    let (_, query) = target.split_once('?')?;
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn utf8(body: Vec<u8>) -> Result<String, Answer> {
+    String::from_utf8(body)
+        .map_err(|_| Answer::error(400, "the body is not UTF-8, so it is no text"))
+}
+
+async fn read_body(
+    stream: &mut TcpStream,
+    head: &RequestHead,
+    rest: Vec<u8>,
+) -> Result<Vec<u8>, Answer> {
     let chunked = head.headers.names("transfer-encoding", "chunked");
     if !chunked && head.headers.content_length().is_none() {
         return Err(Answer::error(411, "the request has no Content-Length"));
@@ -183,9 +292,7 @@ async fn read_change(
     if body.len() > BODY_BYTES_MAX {
         return Err(Answer::error(413, "the body is longer than 1 MiB"));
     }
-    let text = String::from_utf8(body)
-        .map_err(|_| Answer::error(400, "the body is not UTF-8, so it is not JSON"))?;
-    RowChange::from_json(&text).map_err(|error| Answer::error(400, &error.to_string()))
+    Ok(body)
 }
 
 fn stats_json(stats: &ServerStats) -> String {
@@ -241,6 +348,8 @@ fn phrase(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         411 => "Length Required",
+        415 => "Unsupported Media Type",
+        422 => "Unprocessable Content",
         413 => "Content Too Large",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",

@@ -1,10 +1,10 @@
 //! What the command line says.
 
-use core::net::SocketAddr;
-
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use realtime_proto::manager::Entity;
 use realtime_proto::wire::{Sender, Vsn};
+
+use crate::serve_arguments::ServeArguments;
 
 /// Supabase Realtime and Phoenix Channels on the command line.
 #[derive(Parser)]
@@ -22,7 +22,7 @@ pub(crate) enum Command {
     /// Watch three viewers of one contact: presence, row changes, cursors, a cut and the recovery.
     Demo(DemoArguments),
     /// Serve Realtime on this machine, for development and tests.
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
     /// Print row changes and broadcasts of an entity as they come.
     Listen(EntityArguments),
     /// Be present on an entity, and print who else is.
@@ -100,15 +100,6 @@ pub(crate) struct BroadcastArguments {
     /// The payload, for instance '{"x":1}'.
     #[arg(value_name = "JSON")]
     pub(crate) payload: String,
-}
-
-#[derive(Args)]
-pub(crate) struct ServeArguments {
-    /// The address to listen on; port 0 takes any that is free.
-    #[arg(long, default_value = "127.0.0.1:4010")]
-    pub(crate) addr: SocketAddr,
-    #[command(flatten)]
-    pub(crate) key: KeyArguments,
 }
 
 #[derive(Args)]

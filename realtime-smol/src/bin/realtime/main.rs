@@ -9,6 +9,7 @@ mod listen;
 mod output;
 mod presence;
 mod serve;
+mod serve_arguments;
 mod session;
 
 use std::io::{self, BufWriter};

@@ -1,12 +1,12 @@
 //! `realtime serve`: a local server.
 
-use realtime_proto::server::{ServerConfig, ServerEvent};
+use realtime_proto::server::ServerEvent;
 use realtime_smol::{DevServer, DevServerConfig};
 use serde_json::{Value, json};
 use smol::future::FutureExt;
 
-use crate::arguments::ServeArguments;
 use crate::output::{Failure, Output};
+use crate::serve_arguments::ServeArguments;
 use crate::session::interrupt;
 
 /// The most events that wait to be printed; with more, some are not.
@@ -15,11 +15,7 @@ const EVENTS_MAX: usize = 1_024;
 pub(crate) async fn run(arguments: &ServeArguments, output: &Output) -> Result<(), Failure> {
     let mut config = DevServerConfig::default();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    config.server = ServerConfig {
-        apikey: arguments.key.apikey.as_deref().map(Into::into),
-        unix_time_at_epoch: now.unwrap_or_default(),
-        ..ServerConfig::default()
-    };
+    config.server = arguments.config(now.unwrap_or_default());
     let addr = arguments.addr;
     let server = DevServer::bind(addr, config)
         .map_err(|error| Failure::new(format!("cannot listen on {addr}: {error}")))?;

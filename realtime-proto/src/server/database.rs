@@ -1,0 +1,109 @@
+//! The database behind the channels: what it says, and how it fails.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Server;
+use super::channel::Kind;
+use super::event::SessionId;
+use super::postgres::Postgres;
+use super::timer::Timer;
+use super::topic::system;
+use crate::time::Instant;
+
+/// How long a channel waits for the connection that brings broadcasts of the database.
+const REPLICATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Server {
+    /// Lets the row changes of a topic fail: its channels get a `system` error with `message` and
+    /// no changes; to how many channels that happened.
+    ///
+    /// A real server tries again after an error that may pass, which `again_after` does: the
+    /// channels are subscribed anew then, and told so. With `None` they stay without changes until
+    /// they join again. Protocol §5.4 lists the messages of both kinds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::server::{Server, ServerConfig};
+    /// # use realtime_proto::Instant;
+    /// # let now = Instant::EPOCH;
+    /// # let mut server = Server::new(ServerConfig::default(), 0, now);
+    /// let again_after = Some(Duration::from_secs(5));
+    /// server.fail_changes("realtime:room", "Too many database timeouts", again_after, now);
+    /// ```
+    pub fn fail_changes(
+        &mut self,
+        topic: &str,
+        message: &str,
+        again_after: Option<Duration>,
+        now: Instant,
+    ) -> usize {
+        self.advance(now);
+        let sessions = self.sessions.iter();
+        let listening: Vec<SessionId> = sessions
+            .filter(|(_, session)| match session.channels.get(topic).map(|c| &c.kind) {
+                Some(Kind::Supabase(supabase)) => {
+                    matches!(
+                        supabase.postgres,
+                        Postgres::Subscribing { outcome: Ok(_), .. } | Postgres::Live { .. }
+                    )
+                }
+                Some(Kind::Plain) | None => false,
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for &id in &listening {
+            self.fail_changes_of(id, topic, again_after);
+            self.push_system(id, topic, &system("postgres_changes", "error", message, topic));
+        }
+        self.settle();
+        listening.len()
+    }
+
+    fn fail_changes_of(&mut self, id: SessionId, topic: &str, again_after: Option<Duration>) {
+        let at = again_after.map(|span| self.now + span);
+        let timer = at.map(|at| self.timers.arm(at, Timer::Subscribed(id, topic.into())));
+        let Some(supabase) = self.supabase_mut(id, topic) else {
+            return;
+        };
+        let old = core::mem::replace(&mut supabase.postgres, Postgres::Failed);
+        let old_timer = old.timer();
+        if let (Some(timer), Some(bindings)) = (timer, old.into_bindings()) {
+            supabase.postgres = Postgres::Subscribing { timer, outcome: Ok(bindings) };
+        }
+        if let Some(timer) = old_timer {
+            self.timers.disarm(timer);
+        }
+    }
+
+    /// Tells a channel when broadcasts of the database reach it. Protocol §5.4.
+    pub(super) fn await_replication(&mut self, id: SessionId, topic: &str) {
+        let span = self.config.replication_ready_after;
+        if span.is_zero() {
+            self.tell_ready(id, topic);
+            return;
+        }
+        let at = self.now + span.min(REPLICATION_TIMEOUT);
+        let timer = self.timers.arm(at, Timer::Ready(id, topic.into()));
+        if let Some(supabase) = self.supabase_mut(id, topic) {
+            supabase.ready = Some(timer);
+        }
+    }
+
+    /// The connection of the database stands, or has taken too long.
+    pub(super) fn tell_ready(&mut self, id: SessionId, topic: &str) {
+        if self.config.replication_ready_after > REPLICATION_TIMEOUT {
+            self.shut(id, topic, "Replication connection was not established in time");
+            return;
+        }
+        if let Some(supabase) = self.supabase_mut(id, topic) {
+            supabase.ready = None;
+        }
+        let message = "Replication connection established";
+        let payload: String = system("system", "ok", message, topic);
+        self.push_system(id, topic, &payload);
+    }
+}
