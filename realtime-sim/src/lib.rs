@@ -35,8 +35,10 @@
 //! assert!(matches!(told[1], Event::Channel(id, ChannelEvent::Errored { .. }) if id == room));
 //! assert!(matches!(told[2], Event::Connected { .. }));
 //! assert!(matches!(told[3], Event::Channel(_, ChannelEvent::Joined { .. })));
-//! assert!(matches!(told[4], Event::Channel(_, ChannelEvent::Presence(_))));
-//! assert!(matches!(told[5], Event::Channel(_, ChannelEvent::Live)));
+//! // A public channel keeps nothing, so the time that nobody listened is named.
+//! assert!(matches!(told[4], Event::Channel(_, ChannelEvent::Gap(_))));
+//! assert!(matches!(told[5], Event::Channel(_, ChannelEvent::Presence(_))));
+//! assert!(matches!(told[6], Event::Channel(_, ChannelEvent::Live)));
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 //!
