@@ -3,6 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ pub struct JoinConfig {
     pub presence: PresenceConfig,
     /// The row changes asked for, in the order of their ids in the reply.
     pub postgres_changes: Vec<Binding>,
+    /// Whether the server answers the join before row changes flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres_changes_options: Option<PostgresChangesOptions>,
     /// Whether row level security decides who may join, read and write.
     #[serde(deserialize_with = "flag")]
     pub private: bool,
@@ -50,6 +54,49 @@ pub struct BroadcastConfig {
     /// Which stored broadcasts to replay after the join; private channels only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replay>,
+}
+
+/// Whether the server answers a join before its row changes flow.
+///
+/// Protocol §5.1 and §5.3. A server that is asked to wait refuses the join when the row changes
+/// cannot be had, instead of telling it later; one that does not know the option answers at once.
+/// The channel is live in either case when the server says that they flow. Meanwhile the server
+/// works on nothing else of the connection.
+///
+/// # Examples
+///
+/// ```
+/// use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig, PostgresChangesOptions};
+///
+/// let config = JoinConfig {
+///     postgres_changes: vec![Binding::new(ChangeEvent::All, "public", "messages")],
+///     postgres_changes_options: Some(PostgresChangesOptions { wait: true, timeout_ms: None }),
+///     ..JoinConfig::default()
+/// };
+/// # let _ = config;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PostgresChangesOptions {
+    /// Whether the answer waits until row changes flow. The join then has 10 s more than the server
+    /// takes at most, if that is more than the client's
+    /// [`join_timeout`](crate::ConfigBuilder::join_timeout).
+    #[serde(deserialize_with = "flag")]
+    pub wait: bool,
+    /// How long the server waits at most, in milliseconds. It takes 15,000 when absent, and never
+    /// more than 20,000.
+    #[serde(rename = "timeout", skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u32>,
+}
+
+impl JoinConfig {
+    /// How long the answer to the join may take if the server waits for `bindings` to flow; `None`
+    /// when it does not wait.
+    pub(crate) fn waits_within(&self, bindings: usize) -> Option<Duration> {
+        let options = self.postgres_changes_options?;
+        let held = Duration::from_millis(options.timeout_ms.unwrap_or(15_000).into());
+        (options.wait && bindings > 0).then_some(held + Duration::from_secs(10))
+    }
 }
 
 /// A request for stored broadcasts.

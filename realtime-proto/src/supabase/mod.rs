@@ -21,7 +21,10 @@ pub use column::{Column, convert_row};
 pub use filter::{
     ColumnFilter, Condition, Filter, FilterBuilder, FilterError, Operator, quote_filter_value,
 };
-pub use join::{Binding, BindingError, BroadcastConfig, JoinConfig, PresenceConfig, Replay};
+pub use join::{
+    Binding, BindingError, BroadcastConfig, JoinConfig, PostgresChangesOptions, PresenceConfig,
+    Replay,
+};
 pub use system::{System, SystemStatus};
 pub use token::token_expiry;
 
