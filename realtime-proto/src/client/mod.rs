@@ -408,6 +408,11 @@ impl Client {
         Stats { channels: self.channels.len(), ..self.ctx.stats.clone() }
     }
 
+    /// The time of the last input.
+    pub(crate) const fn now(&self) -> Instant {
+        self.ctx.now
+    }
+
     pub(crate) const fn limits(&self) -> &Limits {
         &self.ctx.config.limits
     }

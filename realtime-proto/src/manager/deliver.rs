@@ -8,7 +8,7 @@ use super::event::{ChannelStatus, LeaseEvent, LeaseId, ManagerEvent};
 use crate::channel::Stream;
 use crate::event::{ChannelEvent, Event};
 use crate::ids::ChannelId;
-use crate::supabase::{Cause, CauseKind};
+use crate::supabase::{Cause, CauseKind, Retry};
 use crate::time::Instant;
 
 impl Manager {
@@ -75,6 +75,11 @@ impl Manager {
                 self.shared_mut(&key).attempts = 0;
                 self.set_status(&key, ChannelStatus::Live);
             }
+            ChannelEvent::ChangesStopped { cause } if cause.kind.retry() == Retry::Never => {
+                self.set_status(&key, ChannelStatus::Error { cause });
+            }
+            // The server tries again by itself.
+            ChannelEvent::ChangesStopped { .. } => self.set_status(&key, ChannelStatus::Connected),
             ChannelEvent::Errored { cause, retry_at } => self.on_errored(&key, cause, retry_at),
             ChannelEvent::Closed { cause } => self.on_closed(&key, channel, cause),
             ChannelEvent::Broadcast(broadcast) => {
