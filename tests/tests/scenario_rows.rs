@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use realtime_proto::manager::{Entity, EntityOptions, Manager, ManagerConfig};
 use realtime_proto::server::ServerConfig;
 use realtime_proto::supabase::{
-    Binding, BindingError, ChangeEvent, Filter, JoinConfig, PostgresChangesOptions,
+    Binding, BindingError, CauseKind, ChangeEvent, Completeness, Filter, JoinConfig,
+    PostgresChangesOptions,
 };
 use realtime_proto::{
     Awaits, Backoff, BindError, BindingId, BindingSet, ChannelConfig, ChannelEvent, ChannelId,
@@ -407,4 +409,78 @@ fn row_changes_that_fail_for_now_flow_again_after_a_gap() {
     assert!(bindings.contains(places[0]));
     assert_eq!(gap.why.text, "Too many database timeouts");
     assert_eq!(gap.to.to_string(), "10.000s");
+}
+
+#[test]
+fn a_reply_that_says_null_for_what_was_not_asked_is_no_mismatch() {
+    let mut peer = Peer::connected(settings());
+    let whole_schema = Binding { table: None, ..all("") };
+    peer.command(open(&[whole_schema, all("a")]));
+    peer.say(&format!(
+        r#"["1","1","{TOPIC}","phx_reply",{{"status":"ok","response":{{"postgres_changes":[null,
+        {{"id":7,"event":"*","schema":"public","table":null,"filter":null,"select":null}},
+        {{"id":8,"event":"*","schema":"public","table":"a","other":1}},null]}}}}]"#
+    ));
+    system(&mut peer, "ok", SUBSCRIBED);
+    assert_eq!(peer.take_lines(), ["ch0.1 joined", "ch0.1 system", "ch0.1 live"]);
+}
+
+#[test]
+fn every_join_asks_for_the_bindings_of_its_moment() {
+    let (mut peer, id, places) = live(&[("a", 7), ("b", 8)]);
+    peer.close(1012);
+    peer.take_frames();
+    // What changes while there is no connection counts, too.
+    peer.command(unbind(places[0], id));
+    peer.command(bind("c", id));
+    peer.pass(secs(1));
+    peer.accept();
+    let join = peer.take_frames().remove(0);
+    for (table, asked) in [("a", false), ("b", true), ("c", true)] {
+        assert_eq!(join.contains(&format!(r#""table":"{table}""#)), asked, "{join}");
+    }
+    // The free place was taken by the new one, so that it is asked for first.
+    accept(&mut peer, 1, &[("c", 9), ("b", 8)]);
+    peer.take_events();
+    change(&mut peer, "[8]");
+    assert!(delivered(&mut peer)[0].contains(places[1]));
+}
+
+#[test]
+fn a_large_value_that_an_update_left_alone_is_missing_and_not_null() {
+    let (mut peer, _, _) = live(&[("a", 7)]);
+    say(
+        &mut peer,
+        "postgres_changes",
+        r#"{"ids":[7],"data":{"schema":"public","table":"a","type":"UPDATE",
+        "columns":[{"name":"id","type":"int8"},{"name":"body","type":"text"}],
+        "commit_timestamp":"2026-01-01T00:00:00Z","errors":null,
+        "record":{"id":9007199254740993},"old_record":{"id":9007199254740993}}}"#,
+    );
+    let events = peer.take_events();
+    let [Event::Channel(_, ChannelEvent::Change { change, .. })] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    let missing = vec!["body".into()];
+    assert_eq!(change.completeness(), Completeness::UnchangedMissing { missing });
+    let row = change.typed::<BTreeMap<String, i64>>().unwrap().into_new_row().unwrap();
+    assert_eq!(row, BTreeMap::from([("id".into(), 9_007_199_254_740_993)]));
+}
+
+#[test]
+fn a_join_without_an_answer_says_when_the_server_was_last_heard() {
+    for (speaks, words) in [
+        (false, "no answer in 10s, and no other frame of the server"),
+        (true, "no answer in 10s; the last frame of the server came 4s ago"),
+    ] {
+        let mut peer = Peer::connected(settings());
+        let id = peer.command(open(&[all("a")]));
+        peer.pass(secs(6));
+        if speaks {
+            peer.say(r#"[null,null,"realtime:other","broadcast",{}]"#);
+        }
+        peer.pass(secs(4));
+        let cause = peer.command(|c, _| c.channel(id).unwrap().error().cloned()).unwrap();
+        assert_eq!((cause.kind, &*cause.text), (CauseKind::JoinTimeout, words));
+    }
 }

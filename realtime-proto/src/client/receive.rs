@@ -35,10 +35,13 @@ enum Generation {
 
 impl Client {
     pub(super) fn on_frame(&mut self, socket: SocketId, frame: &Frame) {
-        if self.ctx.socket.connection().is_none_or(|connection| connection.id != socket) {
+        let now = self.ctx.now;
+        let connection = self.ctx.socket.connection_mut();
+        let Some(connection) = connection.filter(|connection| connection.id == socket) else {
             self.ctx.stats.stale_sockets += 1;
             return;
-        }
+        };
+        connection.heard_at = Some(now);
         self.ctx.stats.frames_received += 1;
         let limits = &self.ctx.config.limits;
         let (bytes, max) = (frame.as_bytes().len(), limits.frame_bytes_max);
