@@ -1,6 +1,5 @@
 //! `column_values.json`: what the official client makes of values that came as text, and what ours
 //! makes of them. `filters.json`: the same for filters.
-#![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use realtime_proto::Payload;
 use realtime_proto::supabase::{Column, ColumnFilter, Filter, FilterBuilder, FilterError};
