@@ -17,7 +17,7 @@ use crate::channel::{ChannelInfo, Fate, Input, Slot, Table};
 use crate::config::{ChannelConfig, Config, Flavor};
 use crate::context::Context;
 use crate::error::OpenError;
-use crate::ids::ChannelId;
+use crate::ids::{ChannelId, ConnectionId};
 use crate::limits::Limits;
 use crate::socket::Socket;
 use crate::stats::Stats;
@@ -84,8 +84,18 @@ impl Client {
     /// ```
     #[must_use]
     pub fn new(config: Config, seed: u64, now: Instant) -> Self {
+        Self::on_connection(ConnectionId::FIRST, config, seed, now)
+    }
+
+    /// One client of several that a manager has; what it names has the connection in its name.
+    pub(crate) fn on_connection(
+        connection: ConnectionId,
+        config: Config,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         Self {
-            ctx: Context::new(config, seed, now),
+            ctx: Context::new(config, connection, seed, now),
             channels: Table::default(),
             wanted: false,
             attempts: 0,
@@ -406,6 +416,15 @@ impl Client {
         Stats { channels: self.channels.len(), ..self.ctx.stats.clone() }
     }
 
+    pub(crate) fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Whether there is neither a connection nor one on its way.
+    pub(crate) const fn is_offline(&self) -> bool {
+        self.ctx.socket.id().is_none()
+    }
+
     pub(crate) const fn limits(&self) -> &Limits {
         &self.ctx.config.limits
     }
@@ -421,6 +440,11 @@ impl Client {
     /// Whether the connection is wanted and was given up.
     pub(crate) const fn is_stopped(&self) -> bool {
         matches!(self.ctx.socket, Socket::Stopped { .. })
+    }
+
+    /// Whether something waits for the driver or the application.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.ctx.outbox.is_empty() || !self.ctx.events.is_empty()
     }
 
     /// Counts a frame that the application left no room for.

@@ -10,6 +10,7 @@ mod filter;
 mod join;
 mod row;
 mod system;
+pub(crate) mod timestamp;
 mod token;
 
 pub use broadcast::{Broadcast, BroadcastMeta};
