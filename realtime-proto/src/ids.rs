@@ -14,6 +14,14 @@ pub struct SocketId {
     pub(crate) attempt: u64,
 }
 
+impl SocketId {
+    /// The connection it is an attempt of; a client has one, a manager may have more.
+    #[must_use]
+    pub const fn connection(self) -> ConnectionId {
+        self.connection
+    }
+}
+
 impl fmt::Display for SocketId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.connection {

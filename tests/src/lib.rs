@@ -4,6 +4,7 @@
 #![deny(missing_docs)]
 
 pub mod encoding;
+pub mod entities;
 pub mod golden;
 pub mod peer;
 pub mod recording;

@@ -45,7 +45,6 @@ impl Manager {
                 }
             }
         }
-        self.pool.retire();
     }
 
     /// All connections use one token, so what one misses is told once: the others add nothing,

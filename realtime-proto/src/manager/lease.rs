@@ -76,6 +76,10 @@ impl Manager {
     ) -> Result<ChannelSettings, ManagerError> {
         let shared = self.shared(id);
         let (held, in_use) = (shared.settings, !shared.holders.is_empty());
+        if !in_use && shared.wire.is_none() {
+            // It is being left: whoever comes now finds nothing of it.
+            return Ok(asked.copied().unwrap_or(self.config.channels));
+        }
         let Some(asked) = asked else { return Ok(held) };
         let Some(setting) = held.conflict(asked) else { return Ok(held) };
         if in_use {

@@ -23,7 +23,7 @@ pub struct UserDiff {
 impl UserDiff {
     /// Whether it tells nothing: nobody came, changed or went, and it is no snapshot's.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.joined.is_empty() && self.updated.is_empty() && self.left.is_empty() && !self.synced
     }
 }

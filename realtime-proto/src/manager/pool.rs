@@ -119,7 +119,10 @@ impl Pool {
     }
 
     /// Drops further connections that have no channel, no socket and nothing left to say.
-    pub(super) fn retire(&mut self) {
+    fn retire(&mut self) {
+        if self.clients.len() == 1 {
+            return;
+        }
         let retired = &mut self.retired;
         self.clients.retain(|id, client| {
             let idle = client.channel_count() == 0 && client.is_offline();
@@ -175,7 +178,12 @@ impl Pool {
 
     pub(super) fn connect(&mut self, now: Instant) {
         self.wanted = true;
-        self.clients.values_mut().for_each(|client| client.connect(now));
+        for (id, client) in &mut self.clients {
+            // A further one that lost its last channel while offline is not wanted back.
+            if *id == ConnectionId::FIRST || client.channel_count() > 0 {
+                client.connect(now);
+            }
+        }
     }
 
     pub(super) fn disconnect(&mut self, now: Instant) {
@@ -220,7 +228,11 @@ impl Pool {
     }
 
     pub(super) fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.clients.values_mut().find_map(Client::poll_transmit)
+        let transmit = self.clients.values_mut().find_map(Client::poll_transmit);
+        if transmit.is_none() {
+            self.retire();
+        }
+        transmit
     }
 
     /// The next event of any connection, and which it is of.

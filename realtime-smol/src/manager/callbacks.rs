@@ -1,8 +1,8 @@
 //! Callbacks instead of a stream: what an application is called with, and who calls.
 
 use core::fmt;
-use core::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use core::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 
 use realtime_proto::manager::{ChannelStatus, LeaseEvent, User, UserDiff};
 use realtime_proto::supabase::{Broadcast, Cause, Change, ChangeKind};
@@ -158,14 +158,13 @@ impl Lease {
     }
 
     /// The same as a future for any executor; it ends with the lease.
-    pub fn listen_with_driver(
-        mut self,
-        mut listener: impl Listener,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        async move {
-            while let Some(delivery) = self.next().await {
-                listener.handle(delivery);
-            }
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped releases the lease; no callback is interrupted.
+    pub async fn listen_with_driver(mut self, mut listener: impl Listener) {
+        while let Some(delivery) = self.next().await {
+            listener.handle(delivery);
         }
     }
 }
@@ -293,7 +292,7 @@ impl<T: DeserializeOwned + Clone + Send + 'static> Listener for EntityCallbacks<
             Delivery::Event(LeaseEvent::Broadcast(broadcast)) => {
                 self.on_broadcast_event(&broadcast);
             }
-            other => self.common.handle(other),
+            other @ (Delivery::Event(_) | Delivery::Missed(_)) => self.common.handle(other),
         }
     }
 }
@@ -302,7 +301,7 @@ impl Listener for PresenceCallbacks {
     fn handle(&mut self, delivery: Delivery<LeaseEvent>) {
         match delivery {
             Delivery::Event(LeaseEvent::Presence(diff)) => self.on_diff(&diff),
-            other => self.common.handle(other),
+            other @ (Delivery::Event(_) | Delivery::Missed(_)) => self.common.handle(other),
         }
     }
 }
@@ -311,14 +310,12 @@ impl Common {
     fn handle(&mut self, delivery: Delivery<LeaseEvent>) {
         match delivery {
             Delivery::Event(LeaseEvent::Status(status)) => {
-                let failed = match &status {
-                    ChannelStatus::Reconnecting { cause, .. } | ChannelStatus::Error { cause } => {
-                        Some(ListenError::Channel(cause.clone()))
-                    }
-                    _ => None,
-                };
                 call_all(&mut self.status, &status);
-                failed.iter().for_each(|error| self.fail(error));
+                if let ChannelStatus::Reconnecting { cause, .. } | ChannelStatus::Error { cause } =
+                    status
+                {
+                    self.fail(&ListenError::Channel(cause));
+                }
             }
             Delivery::Event(LeaseEvent::Gap(gap)) => call_all(&mut self.gap, &gap),
             Delivery::Event(LeaseEvent::TrackRefused { response }) => {

@@ -24,7 +24,7 @@ pub(super) fn manager(event: &ManagerEvent) {
         }
         ManagerEvent::Channel { key, status } => channel(key, status),
         ManagerEvent::Violation(violation) => warn!(%violation, "the server broke the protocol"),
-        _ => {}
+        ManagerEvent::Lease(..) | ManagerEvent::PushEnded { .. } | _ => {}
     }
 }
 
@@ -51,7 +51,7 @@ fn channel(key: &EntityKey, status: &ChannelStatus) {
             error!(channel, cause = %cause.kind, %detail, advice, "given up");
         }
         ChannelStatus::Closed => debug!(channel, "closed"),
-        status => debug!(channel, %status, "status"),
+        ChannelStatus::Connected | _ => debug!(channel, %status, "joined"),
     }
 }
 
@@ -73,6 +73,10 @@ pub(super) fn lease(lease: LeaseId, event: &LeaseEvent) {
         }
         LeaseEvent::TrackRefused { .. } => warn!(%lease, "the server refused the presence"),
         LeaseEvent::Ended => debug!(%lease, "released"),
-        _ => {}
+        LeaseEvent::Status(_)
+        | LeaseEvent::Change(_)
+        | LeaseEvent::Broadcast(_)
+        | LeaseEvent::Recovered(_)
+        | _ => {}
     }
 }

@@ -61,32 +61,24 @@ impl Task {
     /// A place to wait at until the lease's channel is live; none when it is.
     pub(super) fn wait_until_live(&mut self, id: LeaseId) -> Result<Option<Waiting>, Error> {
         let listener = self.listeners.get_mut(&id).ok_or(Error::Closed)?;
-        match &listener.status {
-            ChannelStatus::Live => Ok(None),
-            ChannelStatus::Error { cause } => Err(Error::NotLive(cause.clone())),
-            _ => Ok(Some(listener.waiting.wait())),
+        match verdict(&listener.status) {
+            Some(result) => result.map(|()| None),
+            None => Ok(Some(listener.waiting.wait())),
         }
     }
 
     fn on_lease_event(&mut self, id: LeaseId, event: LeaseEvent) {
         let Some(listener) = self.listeners.get_mut(&id) else { return };
         log::lease(id, &event);
-        let over = match &event {
-            LeaseEvent::Status(status) => {
-                listener.status = status.clone();
-                match status {
-                    ChannelStatus::Live => Some(Ok(())),
-                    ChannelStatus::Error { cause } => Some(Err(Error::NotLive(cause.clone()))),
-                    _ => None,
-                }
-            }
-            LeaseEvent::Ended => Some(Err(Error::Closed)),
-            _ => None,
-        };
+        let last = event == LeaseEvent::Ended;
+        let mut over = last.then_some(Err(Error::Closed));
+        if let LeaseEvent::Status(status) = &event {
+            listener.status = status.clone();
+            over = verdict(status);
+        }
         if let Some(result) = over {
             core::mem::take(&mut listener.waiting).end(&result);
         }
-        let last = event == LeaseEvent::Ended;
         listener.sender.send(event);
         if last {
             self.listeners.remove(&id);
@@ -109,6 +101,14 @@ impl Task {
             self.cleanups.clear();
         }
     }
+}
+
+/// What a status means to whoever waits for the channel to be live; none while it may become so.
+fn verdict(status: &ChannelStatus) -> Option<Result<(), Error>> {
+    if let ChannelStatus::Error { cause } = status {
+        return Some(Err(Error::NotLive(cause.clone())));
+    }
+    (*status == ChannelStatus::Live).then_some(Ok(()))
 }
 
 impl Machine for Task {
@@ -141,15 +141,16 @@ impl Machine for Task {
     }
 
     fn poll_event(&mut self) -> Option<()> {
-        match self.manager.poll_event()? {
-            ManagerEvent::Lease(id, event) => self.on_lease_event(id, event),
-            ManagerEvent::PushEnded { push, outcome } => {
-                if let Some(answers) = self.answers.remove(&push) {
-                    // The caller may have stopped waiting, which is no fault.
-                    let _ = answers.try_send(outcome);
-                }
+        let event = self.manager.poll_event()?;
+        if let ManagerEvent::Lease(id, event) = event {
+            self.on_lease_event(id, event);
+        } else if let ManagerEvent::PushEnded { push, outcome } = event {
+            if let Some(answers) = self.answers.remove(&push) {
+                // The caller may have stopped waiting, which is no fault.
+                let _ = answers.try_send(outcome);
             }
-            event => self.on_manager_event(event),
+        } else {
+            self.on_manager_event(event);
         }
         Some(())
     }
