@@ -66,7 +66,7 @@ pub use error::{Error, Unanswered};
 pub use mailbox::Delivery;
 pub use manager::{
     EntityCallbacks, Lease, ListenError, Listener, Listening, Manager, ManagerEvents,
-    PresenceCallbacks, RowChange, manager, set_up,
+    PresenceCallbacks, manager, set_up,
 };
 pub use options::Options;
 pub use realtime_proto as proto;

@@ -84,7 +84,7 @@ fn two_listeners_share_one_channel_and_each_gets_the_row() {
             });
             let change = change.await;
             assert_eq!(change.kind(), ChangeKind::Insert);
-            assert_eq!(change.new_row::<serde_json::Value>().unwrap()["id"], 123);
+            assert_eq!(change.typed::<serde_json::Value>().unwrap().new_row().unwrap()["id"], 123);
         }
     });
 }

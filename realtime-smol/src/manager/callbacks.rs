@@ -14,18 +14,7 @@ use smol::stream::StreamExt;
 use super::lease::Lease;
 use crate::mailbox::Delivery;
 
-type Callback<E> = Box<dyn FnMut(E) + Send>;
-
-/// A row that changed, read as a type of the application.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowChange<T> {
-    /// The row as it is now; none of a deleted one.
-    pub new: Option<T>,
-    /// The row as it was, if the table's replica identity and its policies show it whole.
-    pub old: Option<T>,
-    /// The change as it came: kind, table, time, and every column.
-    pub change: Change,
-}
+type Callback<E> = Box<dyn FnMut(&E) + Send>;
 
 /// What a listener is told besides what it listens for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +64,7 @@ pub enum ListenError {
 ///     let lease = manager.subscribe_to_entity(&contact, EntityOptions::default()).await?;
 ///     let listening = lease.listen(
 ///         EntityCallbacks::<Contact>::new()
-///             .on_update(|row| println!("now {}", row.new.map_or_else(String::new, |it| it.name)))
+///             .on_update(|change| println!("{:?}", change.new_row().map(|row| &row.name)))
 ///             .on_broadcast("cursor", |cursor| println!("{:?}", cursor.payload))
 ///             .on_status_change(|status| println!("{status}"))
 ///             .on_gap(|gap| println!("fetch what changed between {} and {}", gap.from, gap.to))
@@ -88,10 +77,10 @@ pub enum ListenError {
 /// # }
 /// ```
 pub struct EntityCallbacks<T> {
-    insert: Vec<Callback<RowChange<T>>>,
-    update: Vec<Callback<RowChange<T>>>,
-    delete: Vec<Callback<RowChange<T>>>,
-    change: Vec<Callback<RowChange<T>>>,
+    insert: Vec<Callback<Change<T>>>,
+    update: Vec<Callback<Change<T>>>,
+    delete: Vec<Callback<Change<T>>>,
+    change: Vec<Callback<Change<T>>>,
     broadcast: Vec<(String, Callback<Broadcast>)>,
     common: Common,
 }
@@ -173,14 +162,14 @@ macro_rules! callbacks {
     ($($(#[doc = $doc:literal])+ $name:ident($field:ident $(. $inner:ident)?, $event:ty);)+) => { $(
         $(#[doc = $doc])+
         #[must_use]
-        pub fn $name(mut self, callback: impl FnMut($event) + Send + 'static) -> Self {
+        pub fn $name(mut self, callback: impl FnMut(&$event) + Send + 'static) -> Self {
             self.$field$(.$inner)?.push(Box::new(callback));
             self
         }
     )+ };
 }
 
-impl<T: DeserializeOwned + Clone + Send + 'static> EntityCallbacks<T> {
+impl<T: DeserializeOwned + Send + 'static> EntityCallbacks<T> {
     /// No callbacks yet; rows will be read as `T`.
     #[must_use]
     pub fn new() -> Self {
@@ -196,13 +185,13 @@ impl<T: DeserializeOwned + Clone + Send + 'static> EntityCallbacks<T> {
 
     callbacks! {
         /// Adds what is called when a row was inserted.
-        on_insert(insert, RowChange<T>);
+        on_insert(insert, Change<T>);
         /// Adds what is called when the row was updated.
-        on_update(update, RowChange<T>);
+        on_update(update, Change<T>);
         /// Adds what is called when the row was deleted.
-        on_delete(delete, RowChange<T>);
+        on_delete(delete, Change<T>);
         /// Adds what is called when the row changed in any way.
-        on_change(change, RowChange<T>);
+        on_change(change, Change<T>);
         /// Adds what is called when the channel has another status, and first with the one it has.
         on_status_change(common.status, ChannelStatus);
         /// Adds what is called when something may have been missed, with the window to fetch.
@@ -217,37 +206,37 @@ impl<T: DeserializeOwned + Clone + Send + 'static> EntityCallbacks<T> {
     pub fn on_broadcast(
         mut self,
         event: impl Into<String>,
-        callback: impl FnMut(Broadcast) + Send + 'static,
+        callback: impl FnMut(&Broadcast) + Send + 'static,
     ) -> Self {
         self.broadcast.push((event.into(), Box::new(callback)));
         self
     }
 
-    fn on_row_change(&mut self, change: Change) {
-        let kind = change.kind();
-        let row = match read(change) {
-            Ok(row) => row,
-            Err(error) => return self.common.fail(&ListenError::Row(error)),
-        };
-        let of_kind = match kind {
+    fn on_row_change(&mut self, change: &Change) {
+        let of_kind = match change.kind() {
             ChangeKind::Insert => &mut self.insert,
             ChangeKind::Update => &mut self.update,
             ChangeKind::Delete => &mut self.delete,
         };
-        call_all(of_kind, &row);
-        call_all(&mut self.change, &row);
+        match change.typed() {
+            Ok(change) => {
+                call_all(of_kind, &change);
+                call_all(&mut self.change, &change);
+            }
+            Err(error) => self.common.fail(&ListenError::Row(error)),
+        }
     }
 
     fn on_broadcast_event(&mut self, broadcast: &Broadcast) {
         for (event, callback) in &mut self.broadcast {
             if event == "*" || *event == broadcast.event {
-                call(callback, broadcast.clone());
+                call(callback, broadcast);
             }
         }
     }
 }
 
-impl<T: DeserializeOwned + Clone + Send + 'static> Default for EntityCallbacks<T> {
+impl<T: DeserializeOwned + Send + 'static> Default for EntityCallbacks<T> {
     fn default() -> Self {
         Self::new()
     }
@@ -285,10 +274,10 @@ impl PresenceCallbacks {
     }
 }
 
-impl<T: DeserializeOwned + Clone + Send + 'static> Listener for EntityCallbacks<T> {
+impl<T: DeserializeOwned + Send + 'static> Listener for EntityCallbacks<T> {
     fn handle(&mut self, delivery: Delivery<LeaseEvent>) {
         match delivery {
-            Delivery::Event(LeaseEvent::Change(change)) => self.on_row_change(change),
+            Delivery::Event(LeaseEvent::Change(change)) => self.on_row_change(&change),
             Delivery::Event(LeaseEvent::Broadcast(broadcast)) => {
                 self.on_broadcast_event(&broadcast);
             }
@@ -331,23 +320,13 @@ impl Common {
     }
 }
 
-/// Reads the rows of a change. Where the old one is only its key, it is not of the type.
-fn read<T: DeserializeOwned>(change: Change) -> Result<RowChange<T>, PayloadError> {
-    let new = match change.record() {
-        Some(_) => Some(change.new_row()?),
-        None => None,
-    };
-    Ok(RowChange { new, old: change.old_row().ok(), change })
-}
-
-fn call_all<E: Clone>(callbacks: &mut [Callback<E>], event: &E) {
-    callbacks.iter_mut().for_each(|callback| call(callback, event.clone()));
+fn call_all<E>(callbacks: &mut [Callback<E>], event: &E) {
+    callbacks.iter_mut().for_each(|callback| call(callback, event));
 }
 
 /// Calls a callback whose panic is its own affair.
-fn call<E>(callback: &mut Callback<E>, event: E) {
-    // The panic was printed by the hook already; what it interrupted is state of the application,
-    // which calls on.
+fn call<E>(callback: &mut Callback<E>, event: &E) {
+    // The panic hook has printed it; what it left half done is state of the application's own.
     if catch_unwind(AssertUnwindSafe(|| callback(event))).is_err() {
         tracing::error!("a callback panicked; it is called again with the next event");
     }

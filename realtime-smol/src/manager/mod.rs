@@ -11,9 +11,7 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-pub use callbacks::{
-    EntityCallbacks, ListenError, Listener, Listening, PresenceCallbacks, RowChange,
-};
+pub use callbacks::{EntityCallbacks, ListenError, Listener, Listening, PresenceCallbacks};
 pub use lease::Lease;
 use realtime_proto::manager::{
     self as proto, ActiveChannel, ChannelStats, Entity, EntityKey, EntityOptions, LeaseId,
