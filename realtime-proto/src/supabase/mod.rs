@@ -12,11 +12,11 @@ mod row;
 mod system;
 mod token;
 
-pub use broadcast::{Broadcast, BroadcastMeta};
+pub use broadcast::{Broadcast, BroadcastChange, BroadcastConfig, BroadcastMeta, Replay};
 pub use cause::{Cause, CauseKind, Retry};
 pub use change::{Change, ChangeEvent, ChangeKind};
 pub use filter::{Condition, Filter, FilterError, Operator, quote_filter_value};
-pub use join::{Binding, BroadcastConfig, JoinConfig, PresenceConfig, Replay};
+pub use join::{Binding, JoinConfig, PresenceConfig};
 pub use system::{System, SystemStatus};
 pub use token::token_expiry;
 
