@@ -23,6 +23,7 @@ use crate::socket::Socket;
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::timer::Timer;
+use crate::wire::Vsn;
 
 /// A client of one server: one connection at a time, reopened after faults, and the channels that
 /// are wanted on it.
@@ -146,7 +147,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`OpenError`] when the topic is open already or not a Supabase one, or a limit is reached.
+    /// [`OpenError`] when the topic is open already or not a Supabase one, a limit is reached, or a
+    /// public channel asks for a replay.
     ///
     /// # Examples
     ///
@@ -175,6 +177,9 @@ impl Client {
         if let Flavor::Supabase(join) = &config.flavor {
             if topic.strip_prefix("realtime:").is_none_or(str::is_empty) {
                 return Err(OpenError::Topic { topic: topic.into() });
+            }
+            if join.broadcast.replay.is_some() && !join.private {
+                return Err(OpenError::ReplayOnPublic { topic: topic.into() });
             }
             if join.postgres_changes.len() > limits.bindings_max {
                 return Err(OpenError::TooManyBindings { max: limits.bindings_max });
@@ -404,6 +409,10 @@ impl Client {
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats { channels: self.channels.len(), ..self.ctx.stats.clone() }
+    }
+
+    pub(crate) const fn vsn(&self) -> Vsn {
+        self.ctx.config.vsn
     }
 
     pub(crate) const fn limits(&self) -> &Limits {

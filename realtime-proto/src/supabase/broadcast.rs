@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Write;
+use core::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -159,6 +161,17 @@ pub struct BroadcastChange<T> {
 }
 
 /// How broadcasts of a channel behave.
+///
+/// # Examples
+///
+/// ```
+/// use realtime_proto::ChannelConfig;
+/// use realtime_proto::supabase::{BroadcastConfig, JoinConfig};
+///
+/// let broadcast = BroadcastConfig::default().with_ack().with_echo();
+/// let config = ChannelConfig::supabase(JoinConfig { broadcast, ..JoinConfig::default() });
+/// # let _ = config;
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BroadcastConfig {
@@ -171,6 +184,77 @@ pub struct BroadcastConfig {
     /// Which stored broadcasts to replay after the join; private channels only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replay>,
+    /// Whether the channel is live only once broadcasts of the database reach it.
+    #[serde(skip_serializing_if = "core::ops::Not::not", deserialize_with = "flag")]
+    pub replication_ready: bool,
+}
+
+impl BroadcastConfig {
+    /// The same, with every broadcast acknowledged: it ends with the server's reply.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::BroadcastConfig;
+    /// assert!(BroadcastConfig::default().with_ack().ack);
+    /// ```
+    #[must_use]
+    pub const fn with_ack(mut self) -> Self {
+        self.ack = true;
+        self
+    }
+
+    /// The same, with one's own broadcasts received too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::BroadcastConfig;
+    /// assert!(BroadcastConfig::default().with_echo().echo);
+    /// ```
+    #[must_use]
+    pub const fn with_echo(mut self) -> Self {
+        self.echo = true;
+        self
+    }
+
+    /// The same, with stored broadcasts replayed right after the join; a channel that is not
+    /// private is then refused when it is opened.
+    ///
+    /// What is missed later is replayed without being asked for, see
+    /// [`Recovery`](crate::Recovery).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use realtime_proto::supabase::{BroadcastConfig, JoinConfig, Replay};
+    ///
+    /// let last_seen = Duration::from_secs(1_795_376_394);
+    /// let replay = Replay::since(last_seen).with_limit(10);
+    /// let broadcast = BroadcastConfig::default().with_replay(replay);
+    /// let config = JoinConfig { broadcast, private: true, ..JoinConfig::default() };
+    /// # let _ = config;
+    /// ```
+    #[must_use]
+    pub const fn with_replay(mut self, replay: Replay) -> Self {
+        self.replay = Some(replay);
+        self
+    }
+
+    /// The same, but live only once broadcasts of the database reach the channel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::BroadcastConfig;
+    /// assert!(BroadcastConfig::default().with_replication_ready().replication_ready);
+    /// ```
+    #[must_use]
+    pub const fn with_replication_ready(mut self) -> Self {
+        self.replication_ready = true;
+        self
+    }
 }
 
 /// A request for stored broadcasts: the newest of them, told oldest first.
@@ -181,6 +265,77 @@ pub struct Replay {
     /// How many at most, of which a server takes the nearest from 1 to 25; 25 when absent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub limit: Option<u32>,
+}
+
+impl Replay {
+    /// Asks for what was stored since `unix`, the time since the Unix epoch; in whole
+    /// milliseconds, and a server keeps broadcasts for 72 hours.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::supabase::Replay;
+    /// assert_eq!(Replay::since(Duration::from_secs(1_795_376_394)).since, 1_795_376_394_000);
+    /// ```
+    #[must_use]
+    pub const fn since(unix: Duration) -> Self {
+        let millis = unix.as_millis();
+        let since = if millis > u64::MAX as u128 { u64::MAX } else { millis as u64 };
+        Self { since, limit: None }
+    }
+
+    /// The same, but at most so many.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::supabase::Replay;
+    /// assert_eq!(Replay::since(Duration::ZERO).with_limit(4).limit, Some(4));
+    /// ```
+    #[must_use]
+    pub const fn with_limit(mut self, limit: u32) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+/// How long a server is asked to keep a broadcast, so that it can be replayed.
+///
+/// Protocol §5.7: on private channels only, over protocol version 2 or HTTP, and by servers that
+/// have this switched on; others relay the message and keep nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persist {
+    /// As long as it keeps any.
+    Longest,
+    /// So long; in whole seconds, rounded up and at least one.
+    For(Duration),
+}
+
+impl Persist {
+    /// Whole seconds; `None` for as long as possible.
+    pub(crate) fn ttl_secs(self) -> Option<u64> {
+        match self {
+            Self::Longest => None,
+            Self::For(span) => {
+                let partial = u64::from(span.subsec_nanos() > 0);
+                Some(span.as_secs().saturating_add(partial).max(1))
+            }
+        }
+    }
+
+    /// The metadata of a binary frame.
+    pub(crate) fn metadata(self) -> String {
+        let mut text = String::from("{\"persist\":");
+        match self.ttl_secs() {
+            None => text.push_str("true}"),
+            Some(secs) => {
+                write!(text, "{{\"ttl\":{secs}}}}}").expect("writing to a String does not fail");
+            }
+        }
+        text
+    }
 }
 
 /// Writes the payload of a text `broadcast` message.
@@ -207,5 +362,16 @@ mod tests {
         for (event, pattern) in [("a", "b"), ("ab", "a"), ("", "a"), ("*", "a"), ("é", "e")] {
             assert!(!named(event).matches(pattern), "{event} {pattern}");
         }
+    }
+
+    #[test]
+    fn how_long_to_keep_a_broadcast_is_written_as_the_protocol_has_it() {
+        assert_eq!(Persist::Longest.metadata(), r#"{"persist":true}"#);
+        for (span, secs) in [(60_000, 60), (1_001, 2), (0, 1)] {
+            let persist = Persist::For(Duration::from_millis(span));
+            assert_eq!(persist.metadata(), std::format!(r#"{{"persist":{{"ttl":{secs}}}}}"#));
+        }
+        let longest = Persist::For(Duration::MAX).metadata();
+        assert!(longest.len() <= 255, "{longest}");
     }
 }

@@ -12,7 +12,7 @@ mod row;
 mod system;
 mod token;
 
-pub use broadcast::{Broadcast, BroadcastChange, BroadcastConfig, BroadcastMeta, Replay};
+pub use broadcast::{Broadcast, BroadcastChange, BroadcastConfig, BroadcastMeta, Persist, Replay};
 pub use cause::{Cause, CauseKind, Retry};
 pub use change::{Change, ChangeEvent, ChangeKind};
 pub use filter::{Condition, Filter, FilterError, Operator, quote_filter_value};
