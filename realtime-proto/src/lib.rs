@@ -171,7 +171,7 @@ pub use ids::{ChannelId, ConnectionId, PushId, SocketId};
 pub use limits::Limits;
 pub use payload::{Payload, PayloadError};
 pub use presence::{Member, Meta, Presence, PresenceDiff};
-pub use push::{Overflow, PushOptions};
+pub use push::{BroadcastOptions, Overflow, PushOptions};
 pub use secret::Secret;
 pub use stats::Stats;
 pub use time::Instant;

@@ -44,6 +44,8 @@ pub enum Awaits {
     Presence,
     /// The word that row changes flow.
     Postgres,
+    /// The word that broadcasts of the database reach the channel.
+    Replication,
     /// The delay before the next attempt.
     Retry {
         /// When it is over.
@@ -74,6 +76,7 @@ impl Slot {
             State::Leaving { .. } => Some(Awaits::LeaveReply),
             State::Joined(joined) if joined.awaits_postgres => Some(Awaits::Postgres),
             State::Joined(joined) if joined.awaits_presence => Some(Awaits::Presence),
+            State::Joined(joined) if joined.awaits_replication => Some(Awaits::Replication),
             State::Joined(_) => None,
             State::Closed | State::Errored { .. } if ctx.joins.is_held(self.id) => {
                 Some(Awaits::Token)

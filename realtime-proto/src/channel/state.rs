@@ -207,13 +207,15 @@ pub(crate) struct Joined {
     pub(crate) awaits_presence: bool,
     /// Whether the word that row changes flow is still to come.
     pub(crate) awaits_postgres: bool,
+    /// Whether the word that broadcasts of the database come is still to come.
+    pub(crate) awaits_replication: bool,
     /// The `system` error that came last; it is the reason of the `phx_close` that follows it.
     pub(crate) trouble: Option<Cause>,
 }
 
 impl Joined {
     pub(crate) const fn is_live(&self) -> bool {
-        !self.awaits_presence && !self.awaits_postgres
+        !self.awaits_presence && !self.awaits_postgres && !self.awaits_replication
     }
 }
 

@@ -24,6 +24,7 @@ use crate::stats::Stats;
 use crate::supabase::Binding;
 use crate::time::Instant;
 use crate::timer::Timer;
+use crate::wire::Vsn;
 
 /// A client of one server: one connection at a time, reopened after faults, and the channels that
 /// are wanted on it.
@@ -157,7 +158,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`OpenError`] when the topic is open already or not a Supabase one, or a limit is reached.
+    /// [`OpenError`] when the topic is open already or not a Supabase one, a limit is reached, or a
+    /// public channel asks for a replay.
     ///
     /// # Examples
     ///
@@ -186,6 +188,9 @@ impl Client {
         if let Flavor::Supabase(join) = &config.flavor {
             if topic.strip_prefix("realtime:").is_none_or(str::is_empty) {
                 return Err(OpenError::Topic { topic: topic.into() });
+            }
+            if join.broadcast.replay.is_some() && !join.private {
+                return Err(OpenError::ReplayOnPublic { topic: topic.into() });
             }
             if join.postgres_changes.len() > limits.bindings_max {
                 return Err(OpenError::TooManyBindings { max: limits.bindings_max });
@@ -425,6 +430,10 @@ impl Client {
     /// Whether there is neither a connection nor one on its way.
     pub(crate) const fn is_offline(&self) -> bool {
         self.ctx.socket.id().is_none()
+    }
+
+    pub(crate) const fn vsn(&self) -> Vsn {
+        self.ctx.config.vsn
     }
 
     pub(crate) const fn limits(&self) -> &Limits {

@@ -269,9 +269,13 @@ impl Slot {
     fn on_system(&mut self, payload: &Payload, ctx: &mut Context) -> bool {
         let Some(system) = System::read(payload) else { return false };
         let subscribed = system.is_subscribed();
+        let mut replicates = false;
         if let State::Joined(joined) = &mut self.state {
             if subscribed {
                 joined.awaits_postgres = false;
+            }
+            if system.is_replication_ready() {
+                replicates = core::mem::take(&mut joined.awaits_replication);
             }
             // What the database extension says is no reason to close: the channel stays.
             if system.status == SystemStatus::Error && system.extension == "system" {
@@ -281,8 +285,11 @@ impl Slot {
         ctx.emit(self.id, ChannelEvent::System(system));
         if subscribed {
             self.on_subscribed(ctx);
-            self.check_live(ctx);
         }
+        if replicates {
+            self.on_replication_ready(ctx);
+        }
+        self.check_live(ctx);
         true
     }
 }
