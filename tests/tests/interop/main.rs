@@ -4,4 +4,5 @@
 //! happens where there is no Node.
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
+mod clients;
 mod presence;

@@ -339,9 +339,11 @@ fn write_members<'a>(members: impl Iterator<Item = (&'a str, &'a [Meta])>, out: 
 }
 
 fn write_diff(diff: &PresenceDiff, out: &mut String) {
-    for (word, members) in
-        [(r#"{"joined":"#, &diff.joined), (r#","updated":"#, &diff.updated), (r#","left":"#, &diff.left)]
-    {
+    for (word, members) in [
+        (r#"{"joined":"#, &diff.joined),
+        (r#","updated":"#, &diff.updated),
+        (r#","left":"#, &diff.left),
+    ] {
         out.push_str(word);
         write_members(members.iter().map(|Member { key, metas }| (&**key, &**metas)), out);
     }
