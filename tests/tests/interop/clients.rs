@@ -6,6 +6,7 @@ use realtime_proto::server::{RowChange, ServerConfig};
 use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig};
 use realtime_proto::{Backoff, ChannelConfig, ChannelEvent, Config, Payload};
 use realtime_smol::{Channel, Client, Delivery, DevServer, DevServerConfig, DevServerHandle};
+use realtime_tests::encoding::unhex;
 use realtime_tests::node::Script;
 use serde_json::{Value, json};
 use smol::future::{FutureExt, block_on};
@@ -141,6 +142,14 @@ async fn members(channel: &mut Channel, wanted: &[&str]) {
     }
 }
 
+/// Waits until the server has so many channels: the official clients do not wait for its answer
+/// when they leave.
+async fn until_channels(server: &DevServerHandle, wanted: usize) {
+    while server.stats().await.unwrap().channels != wanted {
+        smol::future::yield_now().await;
+    }
+}
+
 /// What our client asks for: rows of contact 7, presence as `ours`, and acknowledged broadcasts.
 fn room() -> ChannelConfig {
     let mut config = JoinConfig::default();
@@ -219,7 +228,7 @@ fn realtime_js_shares_a_channel_of_our_server_with_our_client() {
             assert_eq!(npm.done(json!({"do": "untrack"})).await, "ok");
             members(&mut ours, &["ours"]).await;
             assert_eq!(npm.done(json!({"do": "leave"})).await, "ok");
-            assert_eq!(server.stats().await.unwrap().channels, 1);
+            until_channels(&server, 1).await;
         });
     }
 }
@@ -244,6 +253,54 @@ fn bytes_pass_between_realtime_js_and_our_client() {
             let sent = ("bytes".to_owned(), Payload::binary(vec![0, 0x80, 255]));
             assert_eq!(broadcast(&mut ours).await, sent, "{how}");
         }
+    });
+}
+
+#[test]
+fn our_server_takes_a_newer_token_of_realtime_js_and_ends_the_channel_of_one_that_expired() {
+    let Some(mut npm) = Npm::start("realtime") else { return };
+    run(async {
+        let server = serve(ServerConfig {
+            apikey: Some("key".into()),
+            reads_tokens: true,
+            ..ServerConfig::default()
+        });
+        let claims = |exp: u64| json!({"role": "authenticated", "sub": "npm", "exp": exp});
+        let mut subscribe = subscribe(&server, "2.0.0");
+        subscribe["claims"] = claims(u32::MAX.into());
+        subscribe["config"]["private"] = true.into();
+        npm.tell(subscribe).await;
+        npm.status("SUBSCRIBED").await;
+        npm.subscribed().await;
+        // The subscription is made anew for what the new token may see.
+        npm.tell(json!({"do": "token", "claims": claims(u64::from(u32::MAX) + 1)})).await;
+        npm.subscribed().await;
+        let row = payload(&json!({"id": 7}));
+        server.change(RowChange::insert("contacts", row).unwrap()).await.unwrap();
+        assert_eq!(npm.told("change").await["new"], json!({"id": 7}));
+
+        npm.tell(json!({"do": "token", "claims": claims(1)})).await;
+        let said = npm.told("system").await;
+        let message = said["message"].as_str().unwrap();
+        assert!(message.starts_with("Token has expired "), "{message}");
+        npm.status("CLOSED").await;
+        assert_eq!(server.stats().await.unwrap().channels, 0);
+    });
+}
+
+#[test]
+fn realtime_js_is_told_why_our_server_refuses_it() {
+    let Some(mut npm) = Npm::start("realtime") else { return };
+    run(async {
+        let server = serve(ServerConfig {
+            private_only: true,
+            join_refusal_after: Duration::ZERO,
+            ..ServerConfig::default()
+        });
+        npm.tell(subscribe(&server, "2.0.0")).await;
+        let refused = npm.hear(|line| (line["status"] == "CHANNEL_ERROR").then(|| line.clone()));
+        let reason = "PrivateOnly: This project only allows private channels";
+        assert_eq!(refused.await["error"], reason);
     });
 }
 
@@ -278,4 +335,102 @@ fn realtime_js_and_our_client_come_back_after_a_cut() {
             assert_eq!(broadcast(&mut ours).await.0, "back");
         });
     }
+}
+
+/// The members that the Phoenix client lists, and the callbacks since it last did.
+async fn listed(npm: &mut Npm, wanted: &[&str]) -> (Value, Value) {
+    npm.hear(|line| {
+        let members = line.get("members")?.as_array().unwrap();
+        let keys = members.iter().map(|member| member[0].as_str().unwrap());
+        keys.eq(wanted.iter().copied()).then(|| (line["members"].clone(), line["calls"].clone()))
+    })
+    .await
+}
+
+#[test]
+fn the_phoenix_client_and_ours_talk_on_a_plain_channel() {
+    let Some(mut npm) = Npm::start("phoenix") else { return };
+    run(async {
+        let server = serve(ServerConfig::default());
+        let client = connect(&server);
+        let params = ChannelConfig::phoenix(Payload::empty());
+        let mut ours = client.open_channel("room:lobby", params).await.unwrap();
+        ours.live().await.unwrap();
+        npm.tell(json!({
+            "do": "join", "url": server.url(), "topic": "room:lobby", "params": {},
+            "events": ["new_msg", "bytes"],
+        }))
+        .await;
+        npm.told("joined").await;
+        for (event, ours_sends, npm_sends) in [
+            ("new_msg", json!({"body": "hi"}), json!({"body": "ключ \u{2028}"})),
+            ("bytes", json!({"hex": "00ff"}), json!({"hex": "80"})),
+        ] {
+            let sent = |value: &Value| match value.get("hex") {
+                Some(hex) => Payload::binary(unhex(hex.as_str().unwrap())),
+                None => payload(value),
+            };
+            let answered = ours.push(event, sent(&ours_sends)).await.unwrap();
+            assert_eq!(answered, Payload::empty());
+            assert_eq!(
+                npm.hear(|line| (line["message"] == event).then(|| line["payload"].clone())).await,
+                ours_sends
+            );
+            npm.tell(json!({"do": "push", "event": event, "payload": npm_sends})).await;
+            let heard = first(&mut ours, |event| match event {
+                ChannelEvent::Message { event, payload } => Some((event, payload)),
+                _ => None,
+            });
+            assert_eq!(heard.await, (event.to_owned(), sent(&npm_sends)));
+            assert_eq!(npm.told("reply").await, "ok");
+        }
+        npm.tell(json!({"do": "leave"})).await;
+        npm.told("closed").await;
+        until_channels(&server, 1).await;
+    });
+}
+
+#[test]
+fn the_phoenix_client_sees_the_presence_that_ours_does_across_a_cut() {
+    let Some(mut npm) = Npm::start("phoenix") else { return };
+    run(async {
+        let server = serve(ServerConfig::default());
+        let client = connect(&server);
+        let mut ours = client.open_channel("realtime:contact:7", room()).await.unwrap();
+        ours.track(payload(&json!({"name": "Ours"}))).await.unwrap();
+        ours.live().await.unwrap();
+        members(&mut ours, &["ours"]).await;
+        let params = json!({"config": {"presence": {"key": "npm", "enabled": true}}});
+        npm.tell(json!({
+            "do": "join", "url": server.url(), "topic": ours.topic(), "params": params, "events": [],
+        }))
+        .await;
+        let (list, calls) = listed(&mut npm, &["ours"]).await;
+        assert_eq!(
+            (&list[0][1][0]["name"], calls),
+            (&"Ours".into(), json!([["join", "ours", false]]))
+        );
+        let track = json!({"type": "presence", "event": "track", "payload": {"name": "Npm"}});
+        npm.tell(json!({"do": "push", "event": "presence", "payload": track})).await;
+        assert_eq!(npm.told("reply").await, "ok");
+        members(&mut ours, &["npm", "ours"]).await;
+        let (_, calls) = listed(&mut npm, &["ours", "npm"]).await;
+        assert_eq!(calls, json!([["join", "npm", false]]));
+
+        ours.track(payload(&json!({"name": "Renamed"}))).await.unwrap();
+        let (list, calls) = listed(&mut npm, &["ours", "npm"]).await;
+        assert_eq!(list[0][1][0]["name"], "Renamed");
+        assert_eq!(calls, json!([["join", "ours", true], ["leave", "ours", true]]));
+
+        assert_eq!(server.cut_all().await.unwrap(), 2);
+        npm.told("errored").await;
+        // Its own entry is gone with its connection; ours is shown again by itself.
+        npm.hear(|line| {
+            let members = line.get("members")?.as_array().unwrap();
+            let [member] = members.as_slice() else { return None };
+            (member[0] == "ours" && member[1] != list[0][1]).then_some(())
+        })
+        .await;
+        members(&mut ours, &["ours"]).await;
+    });
 }
