@@ -7,6 +7,7 @@
 // snapshot are dropped when the channel joins again, which the library does not do by itself.
 import { Presence, Socket } from "phoenix"
 import { lines, say } from "./lines.mjs"
+import { fold, members, parsed } from "./members.mjs"
 
 const TOPIC = "room:interop"
 
@@ -43,25 +44,6 @@ class Wire {
     this.readyState = 3
   }
 }
-
-const byCodePoint = ([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b))
-
-// Text, because the library goes on changing the objects that it shows.
-const members = (presence) =>
-  presence.list((key, entry) => [key, JSON.stringify(entry)]).sort(byCodePoint)
-
-function fold(before, after) {
-  const [old, now] = [new Map(before), new Map(after)]
-  return {
-    joined: after.filter(([key]) => !old.has(key)),
-    updated: after.filter(([key, entry]) => old.has(key) && old.get(key) !== entry),
-    left: before.filter(([key]) => !now.has(key)),
-  }
-}
-
-const told = ({ joined, updated, left }) => joined.length + updated.length + left.length > 0
-
-const parsed = (entries) => entries.map(([key, entry]) => [key, JSON.parse(entry)])
 
 function run({ vsn, forget, steps }) {
   timers.clear()
@@ -141,11 +123,7 @@ function run({ vsn, forget, steps }) {
       }
     }
     const after = members(presence)
-    const change = fold(before, after)
-    const synced = what === "state" && syncs > 0
-    const shown = synced || told(change)
-      ? { joined: parsed(change.joined), updated: parsed(change.updated), left: parsed(change.left), synced }
-      : null
+    const shown = fold(before, after, what === "state" && syncs > 0)
     before = after
     return { members: parsed(after), fold: shown }
   })

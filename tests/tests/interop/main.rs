@@ -6,3 +6,4 @@
 
 mod clients;
 mod presence;
+mod recordings;
