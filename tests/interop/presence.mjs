@@ -1,10 +1,12 @@
 // The Presence of the npm package `phoenix`, on its own Socket and Channel. The connection is a
 // pretence, and time passes only while a join is awaited.
 //
-// In: {"vsn", "forget", "steps": [["state" | "diff", "current" | "old" | null, payload] | ["ok"] | ["crash"]
-// | ["cut"], …]}. Out: for each step the callbacks, the members by key, and who came, changed and
-// went, which is null when nothing was to be told. With "forget" the diffs that are held for a
-// snapshot are dropped when the channel joins again, which the library does not do by itself.
+// In: {"vsn", "forget", "steps": [[what, …], …]}, where a step is one of
+//   ["state" | "diff", "current" | "old" | null, payload]   a message, and the join that it names
+//   ["ok"] ["crash"] ["rejoin"] ["cut"]
+// Out: for each step the members by key, and who came, changed and went, which is null when nothing
+// was to be told, and what was thrown. With "forget" the diffs that are held for a snapshot are
+// dropped when the channel joins again, which the library does not do by itself.
 import { Presence, Socket } from "phoenix"
 import { lines, say } from "./lines.mjs"
 import { fold, members, parsed } from "./members.mjs"
@@ -45,87 +47,97 @@ class Wire {
   }
 }
 
-function run({ vsn, forget, steps }) {
-  timers.clear()
-  const v1 = vsn === "1.0.0" && {
-    encode: (message, done) => done(JSON.stringify(message)),
-    decode: (text, done) => done(JSON.parse(text)),
-  }
-  const retries = { reconnectAfterMs: () => 0, rejoinAfterMs: () => 0 }
-  const socket = new Socket("ws://scripted.test/socket", { vsn, transport: Wire, ...retries, ...v1 })
-  const channel = socket.channel(TOPIC)
-  const presence = new Presence(channel)
-  let calls = []
-  let syncs = 0
-  const copy = (entry) => (entry === undefined ? null : JSON.parse(JSON.stringify(entry)))
-  presence.onJoin((key, current, joined) => calls.push(["join", key, copy(current), copy(joined)]))
-  presence.onLeave((key, current, left) => calls.push(["leave", key, copy(current), copy(left)]))
-  presence.onSync(() => {
-    calls.push(["sync"])
-    syncs += 1
-  })
+class Peer {
+  // The refs of the join and of the one before it on the same connection.
+  current = "0"
+  old = "0"
 
-  let old = "0"
-  let current = "0"
-  const open = () => {
+  constructor(vsn) {
+    this.v1 = vsn === "1.0.0" && {
+      encode: (message, done) => done(JSON.stringify(message)),
+      decode: (text, done) => done(JSON.parse(text)),
+    }
+    const retries = { reconnectAfterMs: () => 0, rejoinAfterMs: () => 0 }
+    const options = { vsn, transport: Wire, ...retries, ...this.v1 }
+    const socket = new Socket("ws://scripted.test/socket", options)
+    const channel = socket.channel(TOPIC)
+    this.presence = new Presence(channel)
+    socket.connect()
+    this.accept()
+    channel.join()
+    this.awaitJoin()
+  }
+
+  accept() {
     Wire.last.readyState = 1
     Wire.last.onopen()
   }
-  const joinSent = () => {
-    const joins = Wire.last.sent.map((text) => JSON.parse(text)).map((message) =>
-      Array.isArray(message)
-        ? { event: message[3], ref: message[1] }
-        : { event: message.event, ref: message.ref })
-    Wire.last.sent = []
-    const join = joins.find(({ event }) => event === "phx_join")
-    if (join) {
-      [old, current] = [current, join.ref]
-      if (forget) presence.pendingDiffs = []
-    }
-    return join !== undefined
+
+  awaitJoin() {
+    pass(() => {
+      const sent = Wire.last.sent.map((text) => JSON.parse(text))
+      const joins = sent.map((message) => (this.v1 ? message : { ref: message[1], event: message[3] }))
+      const join = joins.find(({ event }) => event === "phx_join")
+      if (!join) return false
+      Wire.last.sent = []
+      this.old = this.current
+      this.current = join.ref
+      return true
+    })
   }
-  const say = (join_ref, ref, event, payload) => {
-    const message = v1
+
+  tell(join_ref, ref, event, payload) {
+    const message = this.v1
       ? { topic: TOPIC, event, payload, ref }
       : [join_ref, ref, TOPIC, event, payload]
     Wire.last.onmessage({ data: JSON.stringify(message) })
   }
-  socket.connect()
-  open()
-  channel.join()
-  pass(joinSent)
 
-  let before = []
-  return steps.map(([what, ref, payload]) => {
-    calls = []
-    syncs = 0
+  step([what, join_ref, payload]) {
     switch (what) {
       case "state":
       case "diff":
-        say(ref && { old, current }[ref], null, `presence_${what}`, payload)
-        break
+        return this.tell(join_ref && this[join_ref], null, `presence_${what}`, payload)
       case "ok":
-        say(current, current, "phx_reply", { status: "ok", response: {} })
-        break
+        return this.tell(this.current, this.current, "phx_reply", { status: "ok", response: {} })
       case "crash":
-        say(current, current, "phx_error", {})
-        pass(joinSent)
-        break
+        return this.tell(this.current, this.current, "phx_error", {})
+      case "rejoin":
+        return this.awaitJoin()
       case "cut": {
         const cut = Wire.last
         cut.readyState = 3
         cut.onclose({ code: 1006, reason: "" })
         pass(() => Wire.last !== cut)
-        open()
-        pass(joinSent)
+        this.accept()
+        this.awaitJoin()
         // Nothing of an older join comes on a new connection.
-        old = "0"
+        this.old = "0"
       }
     }
-    const after = members(presence)
+  }
+}
+
+function run({ vsn, forget, steps }) {
+  timers.clear()
+  const peer = new Peer(vsn)
+  let syncs = 0
+  peer.presence.onSync(() => (syncs += 1))
+  let before = []
+  return steps.map((step) => {
+    syncs = 0
+    let thrown
+    try {
+      peer.step(step)
+    } catch (error) {
+      thrown = error.message
+    }
+    const [what] = step
+    if (forget && ["rejoin", "cut"].includes(what)) peer.presence.pendingDiffs = []
+    const after = members(peer.presence)
     const shown = fold(before, after, what === "state" && syncs > 0)
     before = after
-    return { members: parsed(after), fold: shown }
+    return { members: parsed(after), fold: shown, thrown }
   })
 }
 

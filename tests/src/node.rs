@@ -148,6 +148,10 @@ fn missing() -> Option<String> {
         Some(packages.map(|(name, package)| (name.clone(), package["version"].clone())).collect())
     };
     let wanted = versions("package-lock.json").expect("the lock file is part of the repository");
-    (versions("node_modules/.package-lock.json") != Some(wanted))
-        .then(|| "the packages are not as locked; run `npm ci` in tests/interop".into())
+    let wrong = match versions("node_modules/.package-lock.json") {
+        None => "not installed",
+        Some(installed) if installed != wanted => "not the locked ones",
+        Some(_) => return None,
+    };
+    Some(format!("the packages are {wrong}; run `npm ci` in tests/interop"))
 }

@@ -337,6 +337,32 @@ fn realtime_js_and_our_client_come_back_after_a_cut() {
     }
 }
 
+/// `presenceState()` makes an object of the keys, and `__proto__` is none of its own.
+#[test]
+fn realtime_js_hides_a_member_named_like_a_prototype_and_ours_does_not() {
+    let Some(mut npm) = Npm::start("realtime") else { return };
+    run(async {
+        let server = serve(ServerConfig::default());
+        let client = connect(&server);
+        let mut config = JoinConfig::default();
+        config.presence.key = "__proto__".into();
+        let config = ChannelConfig::supabase(config).with_presence();
+        let mut ours = client.open_channel("realtime:contact:7", config).await.unwrap();
+        ours.track(payload(&json!({"name": "Ours"}))).await.unwrap();
+        members(&mut ours, &["__proto__"]).await;
+        let mut subscribe = subscribe(&server, "2.0.0");
+        subscribe["config"]["presence"]["key"] = "constructor".into();
+        npm.tell(subscribe).await;
+        let joined = npm.hear(|line| {
+            (line["presence"]["key"] == "__proto__").then(|| line["presence"].clone())
+        });
+        assert_eq!(joined.await["newPresences"][0]["name"], "Ours");
+        npm.tell(json!({"do": "track", "payload": {"name": "Npm"}})).await;
+        members(&mut ours, &["__proto__", "constructor"]).await;
+        npm.members(&["constructor"]).await;
+    });
+}
+
 /// The members that the Phoenix client lists, and the callbacks since it last did.
 async fn listed(npm: &mut Npm, wanted: &[&str]) -> (Value, Value) {
     npm.hear(|line| {

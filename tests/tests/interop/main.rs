@@ -5,5 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 mod clients;
+mod filters;
 mod presence;
 mod recordings;

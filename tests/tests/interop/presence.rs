@@ -4,14 +4,14 @@
 //! frame the members are compared, and what ours tells of who came, changed and went is compared
 //! with the members that npm shows before and after.
 
+use core::fmt::Write;
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use realtime_proto::wire::Vsn;
 use realtime_proto::{
     Backoff, ChannelConfig, ChannelEvent, ChannelId, Config, Event, Limits, Member, Meta, Payload,
-    PresenceDiff,
+    PresenceDiff, Violation,
 };
 use realtime_tests::dice::Dice;
 use realtime_tests::node::Script;
@@ -44,8 +44,10 @@ enum Step {
     Message(Kind, JoinRef, String),
     /// The join is accepted.
     Ok,
-    /// The server's channel crashes, and the client asks to join again.
+    /// The server's channel crashes.
     Crash,
+    /// The client asks to join again after a crash.
+    Rejoin,
     /// The connection is lost, and the client asks to join on the next one.
     Cut,
 }
@@ -87,6 +89,7 @@ fn question(vsn: Vsn, forget: bool, steps: &[Step]) -> String {
             }
             Step::Ok => r#"["ok"]"#.into(),
             Step::Crash => r#"["crash"]"#.into(),
+            Step::Rejoin => r#"["rejoin"]"#.into(),
             Step::Cut => r#"["cut"]"#.into(),
         })
         .collect();
@@ -129,7 +132,15 @@ impl Author {
         let mut keys: Vec<&str> = (0..1 + dice.below(4)).map(|_| *dice.pick(&KEYS)).collect();
         keys.dedup();
         let mut author = Self { dice, keys, here: BTreeMap::new(), refs: 0 };
-        let steps = (0..4 + author.dice.below(10)).map(|_| author.step(vsn)).collect();
+        let mut steps = Vec::new();
+        for _ in 0..4 + author.dice.below(10) {
+            let step = author.step(vsn);
+            let crashed = matches!(step, Step::Crash);
+            steps.push(step);
+            if crashed {
+                steps.push(Step::Rejoin);
+            }
+        }
         (vsn, steps)
     }
 
@@ -286,10 +297,8 @@ impl Ours {
             Step::Ok => {
                 self.say(current, current, "phx_reply", r#"{"status":"ok","response":{}}"#);
             }
-            Step::Crash => {
-                self.say(current, current, "phx_error", "{}");
-                self.await_join();
-            }
+            Step::Crash => self.say(current, current, "phx_error", "{}"),
+            Step::Rejoin => self.await_join(),
             Step::Cut => {
                 self.peer.close(1006);
                 let lost = self.peer.socket();
@@ -368,6 +377,92 @@ fn assert_same(seed: u64, steps: &[Step], npm: &str, ours: &str) {
         }
     }
     panic!("history {seed}: {npm:?} is not {ours:?}");
+}
+
+/// What npm and ours make of one history, step by step.
+fn both(npm: &mut Script, forget: bool, steps: &[Step]) -> [Vec<Value>; 2] {
+    let mut npms = Vec::new();
+    npm.ask_all(&[question(Vsn::V2, forget, steps)], |_, answer| {
+        npms = serde_json::from_str(answer).unwrap();
+    });
+    let mut client = Ours::join(Vsn::V2);
+    let step = |step| {
+        let mut text = String::new();
+        client.step(step, &mut text);
+        serde_json::from_str(&text).unwrap()
+    };
+    [npms, steps.iter().map(step).collect()]
+}
+
+/// The keys of the members after a step.
+fn keys(step: &Value) -> Vec<&str> {
+    let members = step["members"].as_array().unwrap();
+    members.iter().map(|member| member[0].as_str().unwrap()).collect()
+}
+
+fn state(payload: &str) -> Step {
+    Step::Message(Kind::State, JoinRef::Current, payload.into())
+}
+
+fn joins(payload: &str) -> Step {
+    let payload = format!(r#"{{"joins":{payload},"leaves":{{}}}}"#);
+    Step::Message(Kind::Diff, JoinRef::None, payload)
+}
+
+const ANA: &str = r#"{"ana":{"metas":[{"phx_ref":"1"}]}}"#;
+const BEN: &str = r#"{"ben":{"metas":[{"phx_ref":"2"}]}}"#;
+
+/// The snapshot of the new join is younger than everything that was told on the old one, so npm
+/// shows somebody who had gone, until they come and go again.
+#[test]
+fn npm_applies_a_diff_held_for_a_join_that_ended_to_the_next_snapshot_and_ours_does_not() {
+    let Some(mut npm) = Script::start("presence") else { return };
+    let steps = [Step::Ok, joins(BEN), Step::Cut, Step::Ok, state(ANA)];
+    let [npms, ours] = both(&mut npm, false, &steps);
+    assert_eq!(keys(&npms[4]), ["ana", "ben"]);
+    assert_eq!(keys(&ours[4]), ["ana"]);
+    let [npms, ours] = both(&mut npm, true, &steps);
+    assert_eq!(keys(&npms[4]), ["ana"], "this is all that `forget` changes");
+    assert_eq!(npms[4], ours[4]);
+}
+
+/// What comes between a crash and the next join belongs to no join (G4). Both agree again with
+/// the next snapshot.
+#[test]
+fn npm_takes_a_diff_after_a_crash_and_ours_does_not() {
+    let Some(mut npm) = Script::start("presence") else { return };
+    let steps = [Step::Ok, state(ANA), Step::Crash, joins(BEN), Step::Rejoin, Step::Ok, state(ANA)];
+    let [npms, ours] = both(&mut npm, true, &steps);
+    assert_eq!((keys(&npms[3]), keys(&ours[3])), (vec!["ana", "ben"], vec!["ana"]));
+    assert_eq!((keys(&npms[6]), keys(&ours[6])), (vec!["ana"], vec!["ana"]));
+    // Only npm has to take somebody back.
+    assert_eq!(npms[6]["fold"]["left"][0][0], "ben");
+    assert_eq!(ours[6]["fold"]["left"], Value::Array(vec![]));
+}
+
+/// An entry always has metas. Where one has none, npm throws after it has applied what stood
+/// before it, and ours tells the violation and takes nothing of the message.
+#[test]
+fn npm_applies_half_of_a_broken_message_and_ours_nothing() {
+    let Some(mut npm) = Script::start("presence") else { return };
+    let broken = r#"{"joins":{"ben":{"metas":[{"phx_ref":"2"}]},"ana":{}},"leaves":{}}"#;
+    let diff = Step::Message(Kind::Diff, JoinRef::None, broken.into());
+    let question = question(Vsn::V2, true, &[Step::Ok, state(ANA), diff]);
+    npm.ask_all(&[question], |_, answer| {
+        let npms: Vec<Value> = serde_json::from_str(answer).unwrap();
+        assert_eq!(keys(&npms[2]), ["ana", "ben"]);
+        let thrown = npms[2]["thrown"].as_str().unwrap();
+        assert!(thrown.contains("Cannot read properties of undefined"), "{thrown}");
+    });
+    let mut client = Ours::join(Vsn::V2);
+    client.step(&Step::Ok, &mut String::new());
+    client.step(&state(ANA), &mut String::new());
+    client.say(None, None, "presence_diff", broken);
+    let told = client.peer.take_events();
+    assert!(matches!(*told, [Event::Violation(Violation::Payload { .. })]), "{told:?}");
+    let mut after = String::new();
+    client.step(&joins("{}"), &mut after);
+    assert_eq!(keys(&serde_json::from_str(&after).unwrap()), ["ana"]);
 }
 
 #[test]
