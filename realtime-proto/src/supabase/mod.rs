@@ -6,15 +6,18 @@
 mod broadcast;
 mod cause;
 mod change;
+mod column;
 mod filter;
 mod join;
 mod row;
 mod system;
+mod timestamp;
 mod token;
 
 pub use broadcast::{Broadcast, BroadcastMeta};
 pub use cause::{Cause, CauseKind, Retry};
-pub use change::{Change, ChangeEvent, ChangeKind};
+pub use change::{Change, ChangeEvent, ChangeKind, Completeness};
+pub use column::{Column, convert_row};
 pub use filter::{Condition, Filter, FilterError, Operator, quote_filter_value};
 pub use join::{Binding, BroadcastConfig, JoinConfig, PresenceConfig, Replay};
 pub use system::{System, SystemStatus};
