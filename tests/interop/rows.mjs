@@ -1,7 +1,8 @@
 // Filters and columns of the npm package `@supabase/realtime-js`.
 //
 // In: {"filter": [[column, operator, value, negated], …]}, answered by the text or {"throws"}; or
-// {"columns", "record"}, answered by the converted record.
+// {"columns", "record"}, answered by the converted record, in which {"double"} is a number that JSON
+// does not have.
 import { createRequire } from "node:module"
 import { postgresChangesFilter } from "@supabase/realtime-js"
 import { lines, say } from "./lines.mjs"
@@ -20,9 +21,13 @@ function build(conditions) {
   return filter.build()
 }
 
+const double = (_key, value) =>
+  typeof value === "number" && !Number.isFinite(value) ? { double: String(value) } : value
+const shown = (value) => JSON.parse(JSON.stringify(value, double))
+
 for await (const { filter, columns, record } of lines()) {
   try {
-    say(filter ? build(filter) : convertChangeData(columns, record))
+    say(filter ? build(filter) : shown(convertChangeData(columns, record)))
   } catch (error) {
     say({ throws: error.message })
   }

@@ -223,7 +223,7 @@ fn realtime_js_shares_a_channel_of_our_server_with_our_client() {
                 _ => None,
             })
             .await;
-            assert_eq!(heard.new_row::<Value>().unwrap()["name"], "Acme");
+            assert_eq!(heard.typed::<Value>().unwrap().new_row().unwrap()["name"], "Acme");
 
             assert_eq!(npm.done(json!({"do": "untrack"})).await, "ok");
             members(&mut ours, &["ours"]).await;

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 mod clients;
+mod columns;
 mod filters;
 mod presence;
 mod recordings;
