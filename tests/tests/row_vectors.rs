@@ -1,9 +1,9 @@
 //! `column_values.json`: what the official client makes of values that came as text, and what ours
-//! makes of them.
+//! makes of them. `filters.json`: the same for filters.
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use realtime_proto::Payload;
-use realtime_proto::supabase::Column;
+use realtime_proto::supabase::{Column, ColumnFilter, Filter, FilterBuilder, FilterError};
 use realtime_tests::fixture;
 use serde_json::Value;
 
@@ -36,4 +36,51 @@ fn every_vector_of_column_values_converts_as_recorded_or_exactly() {
         }
     }
     assert_eq!(meant, MEANT.len());
+}
+
+fn on(column: &str) -> ColumnFilter {
+    Filter::builder().column(column)
+}
+
+/// The calls behind each vector.
+fn filters() -> [(&'static str, FilterBuilder); 15] {
+    let none: [&str; 0] = [];
+    [
+        ("eq", on("id").eq(1)),
+        ("multi", on("id").eq(1).column("age").lt(30)),
+        ("comma", on("name").eq("a,b")),
+        ("quote", on("n").eq(r#"say "hi"\x"#)),
+        ("space", on("n").eq(" x ")),
+        ("nulls", on("n").eq("null")),
+        ("inn", on("s").one_of(["a", "b,c", "3", "true", "a"])),
+        ("notin", on("s").not().one_of(["d", "e"])),
+        ("is", on("d").is_null()),
+        ("notis", on("d").not().is_null()),
+        ("like", on("t").like("%foo%")),
+        ("match", on("t").matches("^(a|b)$")),
+        ("isd", on("x").is_distinct("null")),
+        ("empty", Filter::builder()),
+        ("in_empty", on("s").one_of(none)),
+    ]
+}
+
+#[test]
+fn every_vector_of_filters_is_built_and_read_back() {
+    let vectors: Value = serde_json::from_str(&fixture("filters.json")).unwrap();
+    let vectors = vectors.as_object().unwrap();
+    let calls = filters();
+    assert_eq!(vectors.len(), calls.len());
+    for (name, call) in calls {
+        let expected = vectors[name].as_str().unwrap();
+        match call.build() {
+            Ok(filter) => {
+                assert_eq!(filter.to_string(), expected, "{name}");
+                assert_eq!(expected.parse(), Ok(filter), "{name}");
+            }
+            Err(error) => {
+                assert!(expected.starts_with("throws: "), "{name}");
+                assert_eq!(error, FilterError::NoValues { column: "s".into() });
+            }
+        }
+    }
 }

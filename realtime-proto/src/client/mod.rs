@@ -21,6 +21,7 @@ use crate::ids::ChannelId;
 use crate::limits::Limits;
 use crate::socket::Socket;
 use crate::stats::Stats;
+use crate::supabase::Binding;
 use crate::time::Instant;
 use crate::timer::Timer;
 
@@ -179,6 +180,7 @@ impl Client {
             if join.postgres_changes.len() > limits.bindings_max {
                 return Err(OpenError::TooManyBindings { max: limits.bindings_max });
             }
+            join.postgres_changes.iter().try_for_each(Binding::check)?;
         }
         if self.channels.len() >= limits.channels_max {
             return Err(OpenError::TooMany { max: limits.channels_max });

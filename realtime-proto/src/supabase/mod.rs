@@ -18,8 +18,10 @@ pub use broadcast::{Broadcast, BroadcastMeta};
 pub use cause::{Cause, CauseKind, Retry};
 pub use change::{Change, ChangeEvent, ChangeKind, Completeness};
 pub use column::{Column, convert_row};
-pub use filter::{Condition, Filter, FilterError, Operator, quote_filter_value};
-pub use join::{Binding, BroadcastConfig, JoinConfig, PresenceConfig, Replay};
+pub use filter::{
+    ColumnFilter, Condition, Filter, FilterBuilder, FilterError, Operator, quote_filter_value,
+};
+pub use join::{Binding, BindingError, BroadcastConfig, JoinConfig, PresenceConfig, Replay};
 pub use system::{System, SystemStatus};
 pub use token::token_expiry;
 
