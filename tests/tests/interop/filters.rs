@@ -1,7 +1,9 @@
-//! What the filter builder of the npm `@supabase/realtime-js` writes, and what ours reads in it.
+//! What the filter builder of the npm `@supabase/realtime-js` writes, what ours reads in it, and
+//! what ours writes.
 
-use realtime_proto::supabase::{Condition, Filter, FilterError, Operator};
+use realtime_proto::supabase::{Condition, Filter, FilterBuilder, FilterError, Operator};
 use realtime_tests::dice::Dice;
+use realtime_tests::fixture;
 use realtime_tests::node::Script;
 use serde_json::{Value, json};
 
@@ -60,7 +62,7 @@ impl Meant {
     fn draw(dice: &mut Dice) -> Self {
         let operator = *dice.pick(&OPERATORS);
         let values = match operator {
-            Operator::In => (0..1 + dice.below(4)).map(|_| value(dice)).collect(),
+            Operator::In => list(dice),
             Operator::Is => {
                 let words = [json!(null), json!(true), json!(false), json!("unknown")];
                 vec![dice.pick(&words).clone()]
@@ -68,6 +70,7 @@ impl Meant {
             Operator::Like | Operator::Ilike | Operator::Match | Operator::Imatch => {
                 vec![text(dice).into()]
             }
+            _ if dice.one_in(10) => vec!["".into()],
             _ => vec![value(dice)],
         };
         let column = *dice.pick(&["id", "user_id", "Größe", "two words"]);
@@ -83,19 +86,43 @@ impl Meant {
         json!([self.column, self.operator.as_str(), value, self.negated])
     }
 
-    /// The values as texts; the builder leaves out what a list of `in` holds already.
+    /// The values as texts; the builders leave out what a list of `in` holds already.
     fn texts(&self) -> Vec<String> {
-        let mut values: Vec<&Value> = Vec::new();
-        for value in &self.values {
-            if !values.contains(&value) {
-                values.push(value);
+        let mut texts = Vec::new();
+        for text in self.values.iter().map(shown) {
+            if !texts.contains(&text) {
+                texts.push(text);
             }
         }
-        let text = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            value => value.to_string(),
-        };
-        values.into_iter().map(text).collect()
+        texts
+    }
+
+    /// The condition as ours builds it.
+    fn add(&self, filter: FilterBuilder) -> FilterBuilder {
+        let column = filter.column(self.column);
+        let column = if self.negated { column.not() } else { column };
+        let texts = self.texts();
+        let value = texts[0].as_str();
+        match self.operator {
+            Operator::Eq => column.eq(value),
+            Operator::Neq => column.neq(value),
+            Operator::Lt => column.lt(value),
+            Operator::Lte => column.lte(value),
+            Operator::Gt => column.gt(value),
+            Operator::Gte => column.gte(value),
+            Operator::In => column.one_of(&texts),
+            Operator::Is => match value {
+                "null" => column.is_null(),
+                "true" => column.is_true(),
+                "false" => column.is_false(),
+                _ => column.is_unknown(),
+            },
+            Operator::Like => column.like(value),
+            Operator::Ilike => column.ilike(value),
+            Operator::Match => column.matches(value),
+            Operator::Imatch => column.imatches(value),
+            Operator::IsDistinct => column.is_distinct(value),
+        }
     }
 
     fn assert_is(&self, read: &Condition, written: &str) {
@@ -121,12 +148,32 @@ fn value(dice: &mut Dice) -> Value {
     }
 }
 
+/// Values for `in`, some of them twice. No two are only alike as text, which the official builder
+/// would write twice.
+fn list(dice: &mut Dice) -> Vec<Value> {
+    let mut values: Vec<Value> = Vec::new();
+    for _ in 0..1 + dice.below(4) {
+        let value = value(dice);
+        if values.iter().all(|other| *other == value || shown(other) != shown(&value)) {
+            values.push(value);
+        }
+    }
+    values
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    }
+}
+
 fn filter(text: &str) -> Filter {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 #[test]
-fn what_the_official_builder_writes_is_read_as_it_was_meant_and_written_alike() {
+fn what_the_official_builder_writes_is_read_as_it_was_meant_and_built_alike() {
     let Some(mut npm) = Script::start("rows") else { return };
     let drawn: Vec<Vec<Meant>> = (0..FILTERS)
         .map(|seed| {
@@ -146,48 +193,86 @@ fn what_the_official_builder_writes_is_read_as_it_was_meant_and_written_alike() 
             meant.assert_is(read, &written);
         }
         assert_eq!(read.to_string(), written);
+        let built = drawn[at].iter().fold(Filter::builder(), |filter, meant| meant.add(filter));
+        assert_eq!(built.build(), Ok(read), "{written}");
     });
 }
 
-/// Where the two write a value in different ways: what the builder wrote, and what ours writes for
-/// the same filter.
+/// Where the two write a value in different ways: what npm writes, what ours writes, and what a
+/// server reads in npm's.
 #[test]
-fn ours_quotes_what_a_server_would_trim_or_miss_and_npm_does_not() {
+fn ours_quotes_what_a_server_would_trim_and_npm_what_javascript_would() {
     let Some(mut npm) = Script::start("rows") else { return };
     let cases = [
-        // Nothing behind the point is easily missed.
-        ("", "id=eq.", r#"id=eq."""#),
         // JavaScript does not count U+0085 as a space, and servers do.
-        ("\u{85}x", "id=eq.\u{85}x", "id=eq.\"\u{85}x\""),
+        ("x\u{85}", "id=eq.x\u{85}", "id=eq.\"x\u{85}\"", "x"),
         // JavaScript counts U+FEFF as a space, and servers do not.
-        ("\u{FEFF}x", "id=eq.\"\u{FEFF}x\"", "id=eq.\u{FEFF}x"),
+        ("\u{FEFF}x", "id=eq.\"\u{FEFF}x\"", "id=eq.\u{FEFF}x", "\u{FEFF}x"),
     ];
     let question = |value: &str| json!({ "filter": [["id", "eq", value, false]] }).to_string();
     let questions: Vec<String> = cases.iter().map(|(value, ..)| question(value)).collect();
     npm.ask_all(&questions, |at, answer| {
-        let (value, npms, ours) = cases[at];
-        let written: String = serde_json::from_str(answer).unwrap();
-        assert_eq!(written, npms);
-        for text in [npms, ours] {
-            let read = filter(text);
-            assert_eq!(read.conditions()[0].values(), [value], "{text:?}");
-            assert_eq!(read.to_string(), ours);
-        }
+        let (value, npms, ours, read) = cases[at];
+        assert_eq!(serde_json::from_str::<String>(answer).unwrap(), npms);
+        assert_eq!(filter(npms).conditions()[0].values(), [read]);
+        let built = Filter::builder().column("id").eq(value).build().unwrap();
+        assert_eq!(built.to_string(), ours);
+        assert_eq!(filter(ours), built);
     });
 }
 
 #[test]
-fn a_list_with_nothing_in_it_is_refused() {
+fn a_list_is_written_differently_where_it_is_empty_or_holds_an_empty_text_or_the_same_twice() {
     let Some(mut npm) = Script::start("rows") else { return };
-    let lists = [json!([]), json!([""])];
+    let lists = [json!([]), json!([""]), json!([1, "1"])];
     let question = |list| json!({ "filter": [["id", "in", list, false]] }).to_string();
-    let mut answers = Vec::new();
+    let mut npms = Vec::new();
     npm.ask_all(&lists.map(question), |_, answer| {
-        answers.push(serde_json::from_str::<Value>(answer).unwrap());
+        npms.push(serde_json::from_str::<Value>(answer).unwrap());
     });
-    // The official builder notices the list without values, and not the one with an empty value.
     let throws = "Realtime `in` filter requires at least one value.";
-    assert_eq!(answers, [json!({ "throws": throws }), "id=in.()".into()]);
-    let refused = "id=in.()".parse::<Filter>().unwrap_err();
-    assert_eq!(refused, FilterError::NotAList { value: "()".into() });
+    assert_eq!(npms, [json!({ "throws": throws }), "id=in.()".into(), "id=in.(1,1)".into()]);
+    let ours = |values: &[&str]| {
+        let built = Filter::builder().column("id").one_of(values).build();
+        built.map(|filter| filter.to_string())
+    };
+    assert_eq!(ours(&[]), Err(FilterError::NoValues { column: "id".into() }));
+    assert_eq!(ours(&[""]), Ok(r#"id=in.("")"#.into()));
+    assert_eq!(ours(&["1", "1"]), Ok("id=in.(1)".into()));
+    // What npm writes for the empty text is a list without values.
+    assert!(matches!("id=in.()".parse::<Filter>(), Err(FilterError::NotAList { .. })));
+}
+
+/// The calls behind each vector, as rows.mjs reads them.
+#[test]
+fn the_vectors_of_filters_are_what_the_locked_realtime_js_gives() {
+    let Some(mut npm) = Script::start("rows") else { return };
+    let vectors: Value = serde_json::from_str(&fixture("filters.json")).unwrap();
+    let calls = [
+        ("eq", json!([["id", "eq", 1, false]])),
+        ("multi", json!([["id", "eq", 1, false], ["age", "lt", 30, false]])),
+        ("comma", json!([["name", "eq", "a,b", false]])),
+        ("quote", json!([["n", "eq", r#"say "hi"\x"#, false]])),
+        ("space", json!([["n", "eq", " x ", false]])),
+        ("nulls", json!([["n", "eq", null, false]])),
+        ("inn", json!([["s", "in", ["a", "b,c", 3, true, "a"], false]])),
+        ("notin", json!([["s", "in", ["d", "e"], true]])),
+        ("is", json!([["d", "is", null, false]])),
+        ("notis", json!([["d", "is", null, true]])),
+        ("like", json!([["t", "like", "%foo%", false]])),
+        ("match", json!([["t", "match", "^(a|b)$", false]])),
+        ("isd", json!([["x", "isdistinct", null, false]])),
+        ("empty", json!([])),
+        ("in_empty", json!([["s", "in", [], false]])),
+    ];
+    assert_eq!(vectors.as_object().unwrap().len(), calls.len());
+    let questions = calls.clone().map(|(_, call)| json!({ "filter": call }).to_string());
+    npm.ask_all(&questions, |at, answer| {
+        let answer: Value = serde_json::from_str(answer).unwrap();
+        let text = match answer["throws"].as_str() {
+            Some(thrown) => format!("throws: {thrown}").into(),
+            None => answer,
+        };
+        assert_eq!(text, vectors[calls[at].0], "{}", calls[at].0);
+    });
 }
