@@ -7,6 +7,8 @@
 // Out: for each step the members by key, and who came, changed and went, which is null when nothing
 // was to be told, and what was thrown. With "forget" the diffs that are held for a snapshot are
 // dropped when the channel joins again, which the library does not do by itself.
+//
+// In: {"op", "state", "input"}. Out: what the function of that name makes of it.
 import { Presence, Socket } from "phoenix"
 import { lines, say } from "./lines.mjs"
 import { fold, members, parsed } from "./members.mjs"
@@ -141,4 +143,13 @@ function run({ vsn, forget, steps }) {
   })
 }
 
-for await (const history of lines()) say(run(history))
+function vector({ op, state, input }) {
+  const calls = []
+  const copy = (entry) => JSON.parse(JSON.stringify(entry ?? null))
+  const note = (cb) => (key, current, arg) =>
+    calls.push({ cb, key, current: copy(current), arg: copy(arg) })
+  const result = Presence[op](state, input, note("onJoin"), note("onLeave"))
+  return { result, calls }
+}
+
+for await (const question of lines()) say(question.op ? vector(question) : run(question))

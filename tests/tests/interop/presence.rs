@@ -14,9 +14,10 @@ use realtime_proto::{
     PresenceDiff, Violation,
 };
 use realtime_tests::dice::Dice;
+use realtime_tests::fixture;
 use realtime_tests::node::Script;
 use realtime_tests::peer::Peer;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const HISTORIES: u64 = 20_000;
 const TOPIC: &str = "room:interop";
@@ -377,6 +378,22 @@ fn assert_same(seed: u64, steps: &[Step], npm: &str, ours: &str) {
         }
     }
     panic!("history {seed}: {npm:?} is not {ours:?}");
+}
+
+#[test]
+fn the_vectors_of_presence_are_what_the_locked_phoenix_gives() {
+    let Some(mut npm) = Script::start("presence") else { return };
+    let cases: Vec<Value> = serde_json::from_str(&fixture("presence.json")).unwrap();
+    let questions: Vec<String> = cases
+        .iter()
+        .map(|case| json!({"op": case["op"], "state": case["state"], "input": case["input"]}))
+        .map(|question| question.to_string())
+        .collect();
+    npm.ask_all(&questions, |at, answer| {
+        let (answer, case): (Value, _) = (serde_json::from_str(answer).unwrap(), &cases[at]);
+        assert_eq!(answer["result"], case["result"], "{}", case["name"]);
+        assert_eq!(answer["calls"], case["calls"], "{}", case["name"]);
+    });
 }
 
 /// What npm and ours make of one history, step by step.
