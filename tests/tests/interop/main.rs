@@ -7,5 +7,6 @@
 mod clients;
 mod columns;
 mod filters;
+mod frames;
 mod presence;
 mod recordings;
