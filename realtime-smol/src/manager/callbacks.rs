@@ -229,7 +229,7 @@ impl<T: DeserializeOwned + Send + 'static> EntityCallbacks<T> {
 
     fn on_broadcast_event(&mut self, broadcast: &Broadcast) {
         for (event, callback) in &mut self.broadcast {
-            if event == "*" || *event == broadcast.event {
+            if broadcast.matches(event) {
                 call(callback, broadcast);
             }
         }
