@@ -245,6 +245,7 @@ impl ConfigBuilder {
             ("transmits_queued_max", limits.transmits_queued_max),
             ("events_queued_max", limits.events_queued_max),
             ("frame_bytes_max", limits.frame_bytes_max),
+            ("broadcast_bytes_max", limits.broadcast_bytes_max),
             ("presence_calls_max", limits.presence_calls_max),
             ("joins_per_second_max", limits.joins_per_second_max as usize),
         ];
@@ -365,6 +366,14 @@ impl ChannelConfig {
         match &self.flavor {
             Flavor::Supabase(config) => config.presence.enabled,
             Flavor::Phoenix { presence, .. } => *presence,
+        }
+    }
+
+    /// Whether the server is asked to say when broadcasts of the database come.
+    pub(crate) const fn awaits_replication(&self) -> bool {
+        match &self.flavor {
+            Flavor::Supabase(config) => config.broadcast.replication_ready,
+            Flavor::Phoenix { .. } => false,
         }
     }
 

@@ -31,6 +31,12 @@ pub enum OpenError {
         /// The limit.
         max: usize,
     },
+    /// The channel asks for a replay and is public, where nothing is stored.
+    #[error("`{topic}` asks for a replay, which public channels do not have; make it private")]
+    ReplayOnPublic {
+        /// The topic.
+        topic: String,
+    },
     /// The channel asks for more bindings than a channel may have.
     #[error("a channel has at most {max} row-change bindings; open another channel for the rest")]
     TooManyBindings {
@@ -52,7 +58,7 @@ pub enum PushError {
         /// How many wait.
         waiting: usize,
     },
-    /// The frame would be larger than the limit.
+    /// The frame, or the payload of a broadcast, would be larger than the limit.
     #[error("the message is {bytes} bytes long, and at most {max} may be sent")]
     TooLarge {
         /// Its size.
@@ -72,6 +78,12 @@ pub enum PushError {
     /// The channel does not talk to Supabase Realtime, which this call is for.
     #[error("the channel is a plain Phoenix one; use `push` with the event its server expects")]
     NotSupabase,
+    /// The broadcast is to be kept and the channel is public, where nothing is.
+    #[error("broadcasts of a public channel cannot be kept; open the channel with `private`")]
+    PersistOnPublic,
+    /// The broadcast is to be kept, which only protocol version 2 can ask for.
+    #[error("a 1.0.0 connection cannot ask to keep a broadcast; connect with vsn 2.0.0")]
+    PersistOnV1,
     /// Presence was not asked for when the channel was opened.
     #[error("presence is off on this channel; open it with `with_presence`")]
     PresenceOff,

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use realtime_proto::CloseReason;
 use realtime_proto::supabase::CauseKind::*;
 use realtime_proto::supabase::Retry::{self, Backoff, Never, NewToken};
 use realtime_proto::supabase::{Cause, CauseKind};
+use realtime_proto::{CloseReason, Outcome, Payload, Status};
 
 /// §6.1: the status and the `error` of a refused upgrade.
 const REFUSED_UPGRADES: [(u16, &str, CauseKind, Retry); 15] = [
@@ -211,6 +211,13 @@ const SYSTEM: [(&str, &str, CauseKind, Retry); 25] = [
     ("system", "Something new", Unknown, Backoff),
 ];
 
+/// §5.7: the response of a refused broadcast, as it is on the wire, and what it says.
+const REFUSED_BROADCASTS: [(&str, &str, CauseKind, Retry); 3] = [
+    (r#""payload_size_exceeded""#, "payload_size_exceeded", PayloadTooLarge, Never),
+    (r#"{"error":"no room"}"#, "no room", Unknown, Backoff),
+    (r#"{"reason":"unmatched topic"}"#, "unmatched topic", UnmatchedTopic, Never),
+];
+
 /// §6.4: the code of a close frame. 1006 is what a client calls a connection without one.
 const CLOSES: [(u16, CauseKind); 11] = [
     (1000, ClosedNormally),
@@ -227,7 +234,7 @@ const CLOSES: [(u16, CauseKind); 11] = [
 ];
 
 /// What no server says in words: this side notices it, or a frame of its own says it.
-const WITHOUT_WORDS: [CauseKind; 16] = [
+const WITHOUT_WORDS: [CauseKind; 19] = [
     Requested,
     Empty,
     ConnectTimeout,
@@ -244,6 +251,9 @@ const WITHOUT_WORDS: [CauseKind; 16] = [
     ChangesRestarted,
     EventsOverflowed,
     Interrupted,
+    PushTimeout,
+    PushExpired,
+    PushDropped,
 ];
 
 /// The words of the table, what was made of them, and what should have been.
@@ -272,6 +282,11 @@ fn rows() -> Vec<Row> {
     }
     for (extension, said, kind, retry) in SYSTEM {
         row(said, Cause::from_system(extension, said), kind, retry);
+    }
+    for (response, said, kind, retry) in REFUSED_BROADCASTS {
+        let response = Payload::from_json(response).expect("JSON");
+        let outcome = Outcome::Replied { status: Status::Error, response };
+        row(said, outcome.cause().expect("it was refused"), kind, retry);
     }
     for (code, kind) in CLOSES {
         let said = format!("{code}: bye");

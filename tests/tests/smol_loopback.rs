@@ -192,7 +192,7 @@ fn a_refused_connection_tells_why_and_a_late_listener_hears_it_too() {
         for _ in 0..2 {
             let mut events = manager.events().await.unwrap();
             let cause = first(&mut events, |event| match event {
-                ManagerEvent::Disconnected { cause, retry_at: None } => Some(cause),
+                ManagerEvent::Disconnected { cause, retry_at: None, .. } => Some(cause),
                 _ => None,
             });
             assert_eq!(cause.await.kind, CauseKind::ApiKeyMissing);

@@ -210,6 +210,19 @@ impl Streams {
         }
     }
 
+    /// Broadcasts of the database come, on a join that asked to be told so.
+    pub(crate) fn on_replication_ready(&mut self, joined_at: Instant, now: Instant) -> Resumed {
+        match self.messages {
+            Flow::Idle | Flow::Broken { .. } => self.on_joined(false, now),
+            // A replay was asked for, which brings what was stored before the join.
+            Flow::Flowing if now < joined_at + REPLAY_SETTLES_AFTER => Resumed::Afresh,
+            Flow::Flowing => {
+                let why = Cause::new(CauseKind::ChangesRestarted);
+                Resumed::Gap { from: joined_at, why }
+            }
+        }
+    }
+
     /// A broadcast came; `replayed` when the server itself says that it comes from its store.
     pub(crate) fn on_broadcast(
         &mut self,
@@ -332,6 +345,13 @@ impl Slot {
                 ctx.timers.set(Timer::Replay(self.id), ctx.now + REPLAY_SETTLES_AFTER);
             }
         }
+    }
+
+    /// Broadcasts of the database reach the channel: tells what may have been missed until now.
+    pub(crate) fn on_replication_ready(&mut self, ctx: &mut Context) {
+        let joined_at = self.joined_at.unwrap_or(ctx.now);
+        let resumed = self.streams.on_replication_ready(joined_at, ctx.now);
+        self.on_resumed(resumed, ctx);
     }
 
     /// The replay has come: tells what it brought, and whether something may still be missing.

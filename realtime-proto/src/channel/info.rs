@@ -44,6 +44,8 @@ pub enum Awaits {
     Presence,
     /// The word that row changes flow.
     Postgres,
+    /// The word that broadcasts of the database reach the channel.
+    Replication,
     /// The delay before the next attempt.
     Retry {
         /// When it is over.
@@ -75,7 +77,10 @@ impl Slot {
             State::Joined(joined) => match joined.rows {
                 Rows::Refused(_) => Some(Awaits::Application),
                 Rows::Awaited => Some(Awaits::Postgres),
-                Rows::Unasked | Rows::Flowing => joined.awaits_presence.then_some(Awaits::Presence),
+                Rows::Unasked | Rows::Flowing if joined.awaits_presence => Some(Awaits::Presence),
+                Rows::Unasked | Rows::Flowing => {
+                    joined.awaits_replication.then_some(Awaits::Replication)
+                }
             },
             State::Closed | State::Errored { .. } if ctx.joins.is_held(self.id) => {
                 Some(Awaits::Token)

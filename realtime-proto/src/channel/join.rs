@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::gap::Resumed;
 use super::push::Target;
 use super::slot::Slot;
 use super::state::{Input, Joined, Rows, State, Step, step};
@@ -75,11 +76,19 @@ impl Slot {
         // Replies to pushes of an older join come before the reply to this one or not at all.
         self.pushes.interrupt(self.id, ctx);
         self.joined_at = Some(ctx.now);
-        let resumed = self.streams.on_joined(asks_replay, ctx.now);
+        let awaits_replication = self.config.awaits_replication();
+        // Broadcasts of the database may be missing until the server says that they come. A replay
+        // begins at once.
+        let resumed = if awaits_replication && !asks_replay {
+            Resumed::Afresh
+        } else {
+            self.streams.on_joined(asks_replay, ctx.now)
+        };
         let mut joined = Joined {
             join_ref,
             awaits_presence: self.config.presence(),
             rows: if asked.is_empty() { Rows::Unasked } else { Rows::Awaited },
+            awaits_replication,
             asked,
             ids: Vec::new(),
             trouble: None,

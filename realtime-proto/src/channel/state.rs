@@ -210,6 +210,8 @@ pub(crate) struct Joined {
     pub(crate) awaits_presence: bool,
     /// Whether row changes flow.
     pub(crate) rows: Rows,
+    /// Whether the word that broadcasts of the database come is still to come.
+    pub(crate) awaits_replication: bool,
     /// The `system` error that came last; it is the reason of the `phx_close` that follows it.
     pub(crate) trouble: Option<Cause>,
 }
@@ -229,7 +231,8 @@ pub(crate) enum Rows {
 
 impl Joined {
     pub(crate) const fn is_live(&self) -> bool {
-        !self.awaits_presence && matches!(self.rows, Rows::Unasked | Rows::Flowing)
+        let rows_are_in_order = matches!(self.rows, Rows::Unasked | Rows::Flowing);
+        rows_are_in_order && !self.awaits_presence && !self.awaits_replication
     }
 
     /// The bindings of the channel that the join serves.

@@ -11,9 +11,10 @@ use crate::ids::{ChannelId, PushId};
 use crate::outbox::Message;
 use crate::payload::{Payload, PayloadError};
 use crate::presence::Presence;
-use crate::push::PushOptions;
+use crate::push::{BroadcastOptions, PushOptions};
 use crate::supabase::{Binding, Cause};
 use crate::time::Instant;
+use crate::wire::Vsn;
 
 /// A borrowed view of one channel, from [`Client::channel`].
 #[derive(Debug)]
@@ -271,11 +272,12 @@ impl<'a> Channel<'a> {
     }
 
     /// Broadcasts as [`broadcast`](Self::broadcast) does, with a deadline, a time to live or a key
-    /// of its own. Whether there is a reply is decided by `ack` alone.
+    /// of its own, or to be kept by the server. Whether there is a reply is decided by `ack` alone.
     ///
     /// # Errors
     ///
-    /// As [`broadcast`](Self::broadcast).
+    /// As [`broadcast`](Self::broadcast), and [`PushError::PersistOnPublic`] or
+    /// [`PushError::PersistOnV1`] where no server could be asked to keep it.
     ///
     /// # Examples
     ///
@@ -296,16 +298,24 @@ impl<'a> Channel<'a> {
         &mut self,
         event: impl Into<String>,
         payload: Payload,
-        options: PushOptions,
+        options: impl Into<BroadcastOptions>,
         now: Instant,
     ) -> Result<PushId, PushError> {
         let Flavor::Supabase(config) = &self.slot().config.flavor else {
             return Err(PushError::NotSupabase);
         };
-        let options = PushOptions { reply: config.broadcast.ack, ..options };
+        let BroadcastOptions { push, persist } = options.into();
+        if persist.is_some() && !config.private {
+            return Err(PushError::PersistOnPublic);
+        }
+        if persist.is_some() && self.client.vsn() == Vsn::V1 {
+            return Err(PushError::PersistOnV1);
+        }
+        let options = PushOptions { reply: config.broadcast.ack, ..push };
         let event = event.into();
-        let message = if payload.is_binary() {
-            Message::BinaryBroadcast { event, payload }
+        // JSON goes as text, which every server relays as it is, unless there is more to say.
+        let message = if payload.is_binary() || persist.is_some() {
+            Message::UserBroadcast { event, payload, persist }
         } else {
             Message::Broadcast { event, payload }
         };

@@ -273,6 +273,7 @@ impl Slot {
     fn on_system(&mut self, payload: &Payload, ctx: &mut Context) -> bool {
         let Some(system) = System::read(payload) else { return false };
         let subscribed = system.is_subscribed();
+        let replicates = system.is_replication_ready();
         let trouble = (system.status == SystemStatus::Error)
             .then(|| Cause::from_system(&system.extension, &system.message));
         let extension = system.extension.clone();
@@ -286,10 +287,15 @@ impl Slot {
             (None, _) if subscribed => {
                 joined.rows = Rows::Flowing;
                 self.on_subscribed(ctx);
-                self.check_live(ctx);
+            }
+            (None, _) if replicates => {
+                if core::mem::take(&mut joined.awaits_replication) {
+                    self.on_replication_ready(ctx);
+                }
             }
             (None, _) => {}
         }
+        self.check_live(ctx);
         true
     }
 }

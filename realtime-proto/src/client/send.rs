@@ -8,7 +8,7 @@ use crate::config::Flavor;
 use crate::ids::{ChannelId, Ref, SocketId};
 use crate::outbox::{Message, Outgoing};
 use crate::secret::Secret;
-use crate::supabase::{JoinConfig, JoinPayload, write_broadcast};
+use crate::supabase::{JoinConfig, JoinPayload, Persist, write_broadcast};
 use crate::transmit::{Frame, Transmit};
 use crate::wire::{self, Body, Encoding, Envelope, FrameKind, Sender};
 
@@ -114,13 +114,11 @@ impl Client {
                 self.payload.0 = text;
                 transmit
             }
-            Message::BinaryBroadcast { event, payload } => {
-                let body = Body::UserBroadcast {
-                    event,
-                    encoding: Encoding::Binary,
-                    metadata: None,
-                    payload: payload.as_bytes(),
-                };
+            Message::UserBroadcast { event, payload, persist } => {
+                let encoding = if payload.is_binary() { Encoding::Binary } else { Encoding::Json };
+                let metadata = persist.map(Persist::metadata);
+                let (metadata, payload) = (metadata.as_deref(), payload.as_bytes());
+                let body = Body::UserBroadcast { event, encoding, metadata, payload };
                 self.frame(socket, join_ref, msg_ref, topic, "broadcast", body)
             }
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::column::{Column, convert_row};
 use super::row::Row;
-use super::timestamp::unix_time;
+use super::timestamp;
 use crate::payload::{Payload, PayloadError};
 use crate::wire::json;
 
@@ -396,7 +396,7 @@ pub(crate) fn read_changes<'a>(text: &'a str, frame: &Bytes) -> Option<(Ids<'a>,
         kind: serde_json::from_str(kind?).ok()?,
         data: slice(data),
         new: record.filter(|raw| *raw != "null").map(slice),
-        committed: timestamp.and_then(json::string).and_then(|text| unix_time(&text)),
+        committed: timestamp.and_then(json::string).and_then(|text| timestamp::parse(&text)),
     };
     Some((Ids(ids), change))
 }

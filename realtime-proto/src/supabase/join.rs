@@ -8,6 +8,7 @@ use core::time::Duration;
 use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
+use super::broadcast::BroadcastConfig;
 use super::change::ChangeEvent;
 use super::filter::{Filter, FilterError};
 
@@ -39,21 +40,6 @@ pub struct JoinConfig {
     /// Whether row level security decides who may join, read and write.
     #[serde(deserialize_with = "flag")]
     pub private: bool,
-}
-
-/// How broadcasts of a channel behave.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct BroadcastConfig {
-    /// Whether the server acknowledges every broadcast.
-    #[serde(deserialize_with = "flag")]
-    pub ack: bool,
-    /// Whether the sender receives its own broadcasts; `self` on the wire.
-    #[serde(rename = "self", deserialize_with = "flag")]
-    pub echo: bool,
-    /// Which stored broadcasts to replay after the join; private channels only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub replay: Option<Replay>,
 }
 
 /// Whether the server answers a join before its row changes flow.
@@ -97,16 +83,6 @@ impl JoinConfig {
         let held = Duration::from_millis(options.timeout_ms.unwrap_or(15_000).into());
         (options.wait && bindings > 0).then_some(held + Duration::from_secs(10))
     }
-}
-
-/// A request for stored broadcasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replay {
-    /// Unix time in milliseconds of the oldest broadcast wanted.
-    pub since: u64,
-    /// How many at most, 1 to 25; the server takes 25 when absent.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub limit: Option<u32>,
 }
 
 /// Whether and as whom a channel takes part in presence.
@@ -280,7 +256,7 @@ impl AcceptedBinding<'_> {
 
 /// A boolean, which a server also reads from the words `true` and `false` in any case; whatever
 /// else counts as false, since an invalid join config is never refused.
-fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Flag {

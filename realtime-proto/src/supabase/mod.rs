@@ -11,20 +11,17 @@ mod filter;
 mod join;
 mod row;
 mod system;
-mod timestamp;
+pub(crate) mod timestamp;
 mod token;
 
-pub use broadcast::{Broadcast, BroadcastMeta};
+pub use broadcast::{Broadcast, BroadcastChange, BroadcastConfig, BroadcastMeta, Persist, Replay};
 pub use cause::{Cause, CauseKind, Retry};
 pub use change::{Change, ChangeEvent, ChangeKind, Completeness};
 pub use column::{Column, convert_row};
 pub use filter::{
     ColumnFilter, Condition, Filter, FilterBuilder, FilterError, Operator, quote_filter_value,
 };
-pub use join::{
-    Binding, BindingError, BroadcastConfig, JoinConfig, PostgresChangesOptions, PresenceConfig,
-    Replay,
-};
+pub use join::{Binding, BindingError, JoinConfig, PostgresChangesOptions, PresenceConfig};
 pub use system::{System, SystemStatus};
 pub use token::token_expiry;
 
