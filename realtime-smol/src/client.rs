@@ -6,11 +6,11 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::collections::BTreeMap;
 
-use realtime_proto::supabase::Retry;
+use realtime_proto::supabase::{Binding, Retry};
 use realtime_proto::{
-    self as proto, Awaits, ChannelConfig, ChannelEvent, ChannelId, ChannelState, CloseReason,
-    Config, Event, Frame, Instant, Member, Outcome, Payload, PushError, PushId, Secret, SocketId,
-    Stats,
+    self as proto, Awaits, BindingId, ChannelConfig, ChannelEvent, ChannelId, ChannelState,
+    CloseReason, Config, Event, Frame, Instant, Member, Outcome, Payload, PushError, PushId,
+    Secret, SocketId, Stats,
 };
 use smol::stream::Stream;
 
@@ -265,6 +265,61 @@ impl Channel {
     /// [`Error::Push`] when presence is off.
     pub async fn untrack(&self) -> Result<(), Error> {
         self.with(move |mut channel, now| channel.untrack(now)).await?.map_err(Error::from)
+    }
+
+    /// Asks for row changes. A channel that is joined joins again for them, once; ask for
+    /// [`live`](Self::live) to know when they flow.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bind`] when the channel has as many bindings as it may, or a server would refuse
+    /// this one; [`Error::Closed`] when the channel is gone.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use realtime_smol::Channel;
+    /// use realtime_smol::proto::ChannelEvent;
+    /// use realtime_smol::proto::supabase::{Binding, ChangeEvent};
+    /// use smol::stream::StreamExt;
+    ///
+    /// async fn follow(mut channel: Channel) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let rows = channel.bind(Binding::new(ChangeEvent::All, "public", "messages")).await?;
+    ///     channel.live().await?;
+    ///     while let Some(delivery) = channel.next().await {
+    ///         match delivery.event() {
+    ///             Some(ChannelEvent::Change { bindings, change }) if bindings.contains(rows) => {
+    ///                 println!("{} {:?}", change.kind(), change.record());
+    ///             }
+    ///             _ => {}
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # let _ = follow;
+    /// ```
+    pub async fn bind(&self, binding: Binding) -> Result<BindingId, Error> {
+        Ok(self.with(move |mut channel, now| channel.bind(binding, now)).await??)
+    }
+
+    /// Gives up row changes, and tells whether they had been asked for. None of them is delivered
+    /// from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] when the channel is gone.
+    pub async fn unbind(&self, binding: BindingId) -> Result<bool, Error> {
+        self.with(move |mut channel, _| channel.unbind(binding)).await
+    }
+
+    /// Joins again now, after the channel gave up or its row changes were refused, or before the
+    /// delay of the next attempt is over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] when the channel is gone.
+    pub async fn rejoin(&self) -> Result<(), Error> {
+        self.with(|mut channel, now| channel.rejoin(now)).await
     }
 
     /// The members of the channel, in the order of their keys.

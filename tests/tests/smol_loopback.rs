@@ -302,3 +302,34 @@ fn whoever_waits_for_row_changes_that_are_refused_is_told_why() {
         }
     });
 }
+
+#[test]
+fn row_changes_are_asked_for_and_given_up_while_the_channel_is_joined() {
+    run(async {
+        let unpublished = vec![("public".into(), "secrets".into())];
+        let refusing = ServerConfig { unpublished_tables: unpublished, ..ServerConfig::default() };
+        let server = serve(refusing);
+        let client = Client::connect(config(&server));
+        let room = ChannelConfig::supabase(JoinConfig::default());
+        let mut channel = client.open_channel("realtime:rows", room).await.unwrap();
+        channel.live().await.unwrap();
+        let all = |table| Binding::new(ChangeEvent::All, "public", table);
+        let rows = channel.bind(all("contacts")).await.unwrap();
+        channel.live().await.unwrap();
+        assert_eq!(server.change(row(1)).await.unwrap(), 1);
+        let bindings = first(&mut channel, |event| match event {
+            ChannelEvent::Change { bindings, .. } => Some(bindings),
+            _ => None,
+        });
+        assert!(bindings.await.contains(rows));
+        // One that is refused takes the other with it, until it is given up.
+        let secrets = channel.bind(all("secrets")).await.unwrap();
+        assert!(matches!(channel.live().await, Err(Error::NotLive(_))));
+        assert_eq!(server.change(row(2)).await.unwrap(), 0);
+        assert!(channel.unbind(secrets).await.unwrap());
+        channel.live().await.unwrap();
+        assert_eq!(server.change(row(3)).await.unwrap(), 1);
+        let refused = channel.bind(all("contacts").with_filter("id")).await;
+        assert!(matches!(refused, Err(Error::Bind(_))), "{refused:?}");
+    });
+}
