@@ -135,7 +135,10 @@ impl Manager {
         }
         if let Some(mut channel) = shared.wire.and_then(|wire| self.pool.channel(wire)) {
             let bound = channel.bind(binding.clone(), now)?;
-            self.shared_mut(id).bindings.push((binding.clone(), bound));
+            let bindings = &mut self.shared_mut(id).bindings;
+            // Most keys have one.
+            bindings.reserve_exact(1);
+            bindings.push((binding.clone(), bound));
         }
         Ok(())
     }
