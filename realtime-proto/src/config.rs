@@ -80,7 +80,8 @@ impl Config {
     ///
     /// A connection that died in silence is found by the next heartbeat. The attempt that follows
     /// may wait its longest delay, and so may a join that was lost; joins take their turns. The
-    /// time that messages are under way comes on top.
+    /// time that messages are under way comes on top, and so does what a join is told to
+    /// [wait](crate::supabase::PostgresChangesOptions::wait) for its row changes.
     ///
     /// # Examples
     ///

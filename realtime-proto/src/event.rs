@@ -74,6 +74,16 @@ pub enum ChannelEvent {
         /// The change.
         change: Change,
     },
+    /// Row changes do not flow, though the channel is joined; whatever else it asked for does.
+    ///
+    /// With a [retry](crate::supabase::CauseKind::retry) of `Backoff` the server tries again by
+    /// itself, and the channel is [`Live`](Self::Live) once that worked. With `Never` what was asked
+    /// for cannot be had: change the bindings, or [`rejoin`](crate::Channel::rejoin) after mending
+    /// the database. One binding that is refused fails all of the channel.
+    ChangesStopped {
+        /// Why.
+        cause: Cause,
+    },
     /// Messages may have been missed while the channel was away (G10).
     Gap(Gap),
     /// A private channel was joined again, and its stored broadcasts were replayed (G10).
