@@ -7,6 +7,9 @@ mod broadcast;
 mod cause;
 mod change;
 mod filter;
+mod http_broadcast;
+mod http_reply;
+mod http_request;
 mod join;
 mod row;
 mod system;
@@ -16,6 +19,8 @@ pub use broadcast::{Broadcast, BroadcastChange, BroadcastConfig, BroadcastMeta, 
 pub use cause::{Cause, CauseKind, Retry};
 pub use change::{Change, ChangeEvent, ChangeKind};
 pub use filter::{Condition, Filter, FilterError, Operator, quote_filter_value};
+pub use http_broadcast::{BroadcastApi, HttpBroadcast};
+pub use http_request::{BroadcastRequest, HttpBroadcastError};
 pub use join::{Binding, JoinConfig, PresenceConfig};
 pub use system::{System, SystemStatus};
 pub use token::token_expiry;
