@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use crate::ids::ChannelId;
 use crate::payload::PayloadError;
+use crate::supabase::BindingError;
 use crate::wire::EncodeError;
 
 /// A channel could not be opened.
@@ -42,6 +43,9 @@ pub enum OpenError {
         /// The limit.
         max: usize,
     },
+    /// A server would refuse one of the bindings, and with it all of them.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
 }
 
 /// A push was not accepted.
@@ -101,4 +105,7 @@ pub enum BindError {
     /// The channel does not talk to Supabase Realtime.
     #[error("the channel is a plain Phoenix one, which has no row changes")]
     NotSupabase,
+    /// A server would refuse the binding, and with it all others of the channel.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
 }

@@ -167,7 +167,7 @@ pub use client::{Channel, Client};
 pub use config::{ChannelConfig, Config, ConfigBuilder, ConfigError};
 pub use error::{BindError, OpenError, PushError};
 pub use event::{BindingId, BindingSet, ChannelEvent, Event, Outcome, Status, Violation};
-pub use ids::{ChannelId, PushId, SocketId};
+pub use ids::{ChannelId, ConnectionId, PushId, SocketId};
 pub use limits::Limits;
 pub use payload::{Payload, PayloadError};
 pub use presence::{Member, Meta, Presence, PresenceDiff};

@@ -137,12 +137,13 @@ fn describe_channel(event: &ChannelEvent) -> String {
 #[must_use]
 pub fn describe_for_manager(event: &ManagerEvent) -> String {
     match event {
-        ManagerEvent::Connected => "connected".into(),
-        ManagerEvent::Disconnected { cause, retry_at } => {
-            format!("disconnected: {}{}", cause.kind, again(*retry_at))
+        ManagerEvent::Connected { connection } => format!("{connection} open"),
+        ManagerEvent::Disconnected { connection, cause, retry_at } => {
+            format!("{connection} lost: {}{}", cause.kind, again(*retry_at))
         }
         ManagerEvent::TokenNeeded { cause, .. } => format!("token needed: {}", cause.kind),
         ManagerEvent::Lease(lease, event) => format!("{lease} {}", describe_lease(event)),
+        ManagerEvent::Channel { key, status } => format!("{} {status}", key.topic()),
         ManagerEvent::PushEnded { push, .. } => format!("{push} ended"),
         ManagerEvent::Violation(_) => "violation".into(),
         _ => "event".into(),

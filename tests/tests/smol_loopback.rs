@@ -84,7 +84,7 @@ fn two_listeners_share_one_channel_and_each_gets_the_row() {
             });
             let change = change.await;
             assert_eq!(change.kind(), ChangeKind::Insert);
-            assert_eq!(change.new_row::<serde_json::Value>().unwrap()["id"], 123);
+            assert_eq!(change.typed::<serde_json::Value>().unwrap().new_row().unwrap()["id"], 123);
         }
     });
 }
@@ -192,7 +192,7 @@ fn a_refused_connection_tells_why_and_a_late_listener_hears_it_too() {
         for _ in 0..2 {
             let mut events = manager.events().await.unwrap();
             let cause = first(&mut events, |event| match event {
-                ManagerEvent::Disconnected { cause, retry_at: None } => Some(cause),
+                ManagerEvent::Disconnected { cause, retry_at: None, .. } => Some(cause),
                 _ => None,
             });
             assert_eq!(cause.await.kind, CauseKind::ApiKeyMissing);

@@ -145,7 +145,8 @@ impl Slot {
         let socket = connection.id;
         let join_ref = connection.make_ref_for(Waiter::Join(self.id), ctx.now);
         ctx.outbox.push(Outgoing::Join { socket, channel: self.id, join_ref });
-        ctx.timers.set(Timer::Join(self.id), ctx.now + ctx.config.join_timeout);
+        let timeout = ctx.config.join_timeout.max(self.waits_within().unwrap_or_default());
+        ctx.timers.set(Timer::Join(self.id), ctx.now + timeout);
         ctx.stats.joins += 1;
         self.token_told_at = None;
         self.lower(&Cause::new(CauseKind::Rejoined), ctx);

@@ -136,6 +136,12 @@ impl Slot {
         distinct
     }
 
+    /// How long the answer to the join may take, if the server waits for the row changes to flow.
+    pub(crate) fn waits_within(&self) -> Option<Duration> {
+        let Flavor::Supabase(config) = &self.config.flavor else { return None };
+        config.waits_within(self.bindings().count())
+    }
+
     /// Takes a free place for a binding, if there is one.
     pub(crate) fn add_binding(&mut self, binding: Binding, max: usize) -> Option<BindingId> {
         let slot = match self.bindings.iter().position(Option::is_none) {

@@ -380,7 +380,8 @@ impl<'a> Channel<'a> {
     ///
     /// # Errors
     ///
-    /// [`BindError`] when the channel is full, being closed, or not a Supabase one.
+    /// [`BindError`] when the channel is full, being closed, or not a Supabase one, and when a server
+    /// would refuse the binding.
     ///
     /// # Examples
     ///
@@ -407,6 +408,7 @@ impl<'a> Channel<'a> {
         if matches!(slot.state, State::Leaving { .. }) {
             return Err(BindError::Closing);
         }
+        binding.check()?;
         let id = slot.add_binding(binding, max).ok_or(BindError::TooMany { max })?;
         if !slot.serves_bindings() {
             self.client.on_channel_input(self.id, Input::ConfigChanged, now);

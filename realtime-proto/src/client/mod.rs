@@ -17,10 +17,11 @@ use crate::channel::{ChannelInfo, Fate, Input, Slot, Table};
 use crate::config::{ChannelConfig, Config, Flavor};
 use crate::context::Context;
 use crate::error::OpenError;
-use crate::ids::ChannelId;
+use crate::ids::{ChannelId, ConnectionId};
 use crate::limits::Limits;
 use crate::socket::Socket;
 use crate::stats::Stats;
+use crate::supabase::Binding;
 use crate::time::Instant;
 use crate::timer::Timer;
 use crate::wire::Vsn;
@@ -85,8 +86,18 @@ impl Client {
     /// ```
     #[must_use]
     pub fn new(config: Config, seed: u64, now: Instant) -> Self {
+        Self::on_connection(ConnectionId::FIRST, config, seed, now)
+    }
+
+    /// One client of several that a manager has; what it names has the connection in its name.
+    pub(crate) fn on_connection(
+        connection: ConnectionId,
+        config: Config,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         Self {
-            ctx: Context::new(config, seed, now),
+            ctx: Context::new(config, connection, seed, now),
             channels: Table::default(),
             wanted: false,
             attempts: 0,
@@ -184,6 +195,7 @@ impl Client {
             if join.postgres_changes.len() > limits.bindings_max {
                 return Err(OpenError::TooManyBindings { max: limits.bindings_max });
             }
+            join.postgres_changes.iter().try_for_each(Binding::check)?;
         }
         if self.channels.len() >= limits.channels_max {
             return Err(OpenError::TooMany { max: limits.channels_max });
@@ -411,6 +423,15 @@ impl Client {
         Stats { channels: self.channels.len(), ..self.ctx.stats.clone() }
     }
 
+    pub(crate) fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Whether there is neither a connection nor one on its way.
+    pub(crate) const fn is_offline(&self) -> bool {
+        self.ctx.socket.id().is_none()
+    }
+
     pub(crate) const fn vsn(&self) -> Vsn {
         self.ctx.config.vsn
     }
@@ -430,6 +451,11 @@ impl Client {
     /// Whether the connection is wanted and was given up.
     pub(crate) const fn is_stopped(&self) -> bool {
         matches!(self.ctx.socket, Socket::Stopped { .. })
+    }
+
+    /// Whether something waits for the driver or the application.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.ctx.outbox.is_empty() || !self.ctx.events.is_empty()
     }
 
     /// Counts a frame that the application left no room for.

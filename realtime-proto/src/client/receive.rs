@@ -260,7 +260,7 @@ impl Slot {
         if bindings.is_empty() {
             ctx.violation(Violation::UnknownBinding { topic: self.topic.to_string() });
         } else {
-            self.streams.on_change(None, ctx.whole_until);
+            self.streams.on_change(change.committed_unix(), ctx.whole_until);
             ctx.emit(self.id, ChannelEvent::Change { bindings, change });
         }
         true

@@ -1,0 +1,102 @@
+//! The presence of every recording, as the official Phoenix client and as ours see it.
+
+use std::collections::BTreeMap;
+
+use realtime_proto::wire::Sender;
+use realtime_proto::{ChannelEvent, ChannelId, Member, Meta};
+use realtime_tests::node::Script;
+use realtime_tests::recording::Recording;
+use realtime_tests::replay::Replay;
+use serde_json::{Value, json};
+
+/// One channel of a recorded connection.
+struct Told {
+    channel: ChannelId,
+    topic: String,
+    /// What npm is told, with the line it stands on.
+    messages: Vec<(usize, Value)>,
+}
+
+/// What each channel of ours was told, from its first join until another channel of its topic is
+/// opened.
+fn told(replay: &Replay) -> Vec<Told> {
+    let mut current: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut all: Vec<Told> = Vec::new();
+    for told in &replay.told {
+        let topic = told.topic.as_str();
+        if told.from == Sender::Client {
+            let join = replay.joins.iter().find(|join| join.line == told.line);
+            let Some(channel) = join.and_then(|join| join.channel) else { continue };
+            let at = match current.get(topic) {
+                Some(&at) if all[at].channel == channel => at,
+                _ => {
+                    all.push(Told { channel, topic: topic.into(), messages: Vec::new() });
+                    all.len() - 1
+                }
+            };
+            current.insert(topic, at);
+            let join_ref = told.join_ref.as_ref().or(told.msg_ref.as_ref());
+            all[at].messages.push((told.line, json!(["phx_join", join_ref])));
+        } else if let (Some(&at), Some(payload)) = (current.get(topic), told.json()) {
+            if told.event != "phx_reply" {
+                let message = json!([told.event, told.join_ref, payload]);
+                all[at].messages.push((told.line, message));
+            }
+        }
+    }
+    all
+}
+
+fn shown(key: &str, metas: &[Meta]) -> Value {
+    let metas: Vec<Value> = metas.iter().map(|meta| meta.value.to().unwrap()).collect();
+    json!([key, { "metas": metas }])
+}
+
+fn shown_all(members: &[Member]) -> Vec<Value> {
+    members.iter().map(|Member { key, metas }| shown(key, metas)).collect()
+}
+
+#[test]
+fn the_presence_of_every_recording_is_seen_as_the_official_client_sees_it() {
+    let Some(mut npm) = Script::start("recordings") else { return };
+    let (mut snapshots, mut diffs, mut ends) = (0, 0, 0);
+    for name in Recording::names() {
+        for replay in Replay::all(&name) {
+            let channels = told(&replay);
+            let question = |told: &Told| {
+                let messages = told.messages.iter().map(|(_, message)| message.clone());
+                Value::Array(messages.collect()).to_string()
+            };
+            let questions: Vec<String> = channels.iter().map(question).collect();
+            npm.ask_all(&questions, |at, answer| {
+                let (Told { channel, topic, messages }, name) = (&channels[at], &replay.name);
+                let answer: Value = serde_json::from_str(answer).unwrap();
+                let mut ours = BTreeMap::new();
+                for (line, event) in replay.events_of(*channel) {
+                    if let ChannelEvent::Presence(diff) = event {
+                        let fold = json!({
+                            "joined": shown_all(&diff.joined),
+                            "updated": shown_all(&diff.updated),
+                            "left": shown_all(&diff.left),
+                            "synced": diff.synced,
+                        });
+                        assert_eq!(ours.insert(line, fold), None, "{name}:{line}");
+                    }
+                }
+                for (at, (line, _)) in messages.iter().enumerate() {
+                    let fold = ours.remove(line).unwrap_or_default();
+                    assert_eq!(fold, answer["folds"][at], "{name}:{line}");
+                    snapshots += usize::from(fold["synced"] == true);
+                    diffs += usize::from(fold["synced"] == false);
+                }
+                assert!(ours.is_empty(), "{name}, {topic}: {ours:?} are ours alone");
+                if let Some(view) = replay.channels.iter().find(|view| view.id == *channel) {
+                    let members = view.members.iter().map(|(key, metas)| shown(key, metas));
+                    assert_eq!(Value::from_iter(members), answer["members"], "{name}, {topic}");
+                    ends += usize::from(!view.members.is_empty());
+                }
+            });
+        }
+    }
+    assert_eq!((snapshots, diffs, ends), (35, 171, 18));
+}
