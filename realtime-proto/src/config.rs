@@ -10,7 +10,7 @@ use crate::payload::Payload;
 use crate::presence::GRACE;
 use crate::push::Overflow;
 use crate::secret::Secret;
-use crate::supabase::JoinConfig;
+use crate::supabase::{BroadcastApi, JoinConfig};
 use crate::wire::{ConnectUrl, Vsn, build_url};
 
 /// The settings of a [`Client`](crate::Client), checked when they were built.
@@ -125,6 +125,20 @@ impl Config {
         }
     }
 
+    /// The HTTP side of the same server.
+    pub(crate) fn broadcast_api(&self, access_token: Option<&Secret>) -> BroadcastApi {
+        let mut api = BroadcastApi::new(&self.endpoint)
+            .expect("the endpoint was checked")
+            .with_payload_bytes_max(self.limits.broadcast_bytes_max);
+        if let Some((_, apikey)) = self.params.iter().find(|(key, _)| key == "apikey") {
+            api = api.with_apikey(apikey.clone());
+        }
+        match access_token {
+            Some(token) => api.with_access_token(token.clone()),
+            None => api,
+        }
+    }
+
     /// The URL of the next connection.
     pub(crate) fn url(&self) -> ConnectUrl {
         let params = self.params.iter().map(|(key, value)| (key.as_str(), value.expose()));
@@ -218,7 +232,8 @@ impl ConfigBuilder {
     pub fn build(self) -> Result<Config, ConfigError> {
         let config = self.config;
         match config.endpoint.split_once("://") {
-            Some(("ws" | "wss" | "http" | "https", rest)) if !rest.is_empty() => {}
+            Some(("ws" | "wss" | "http" | "https", rest))
+                if !rest.is_empty() && !rest.starts_with(['/', '?']) => {}
             _ => {
                 let endpoint = config.endpoint.split('?').next().unwrap_or_default().into();
                 return Err(ConfigError::Endpoint { endpoint });
@@ -409,5 +424,21 @@ impl ChannelConfig {
 
     pub(crate) const fn is_supabase(&self) -> bool {
         matches!(self.flavor, Flavor::Supabase(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_url_with_a_host() {
+        let build = |endpoint: &str| Config::builder(endpoint).build();
+        for endpoint in ["ws://h", "wss://h/socket", "http://h:1?a=b", "https://[::1]/"] {
+            assert!(build(endpoint).is_ok(), "{endpoint}");
+        }
+        for endpoint in ["", "h", "ftp://h", "ws://", "ws:///socket", "ws://?a=b"] {
+            assert!(matches!(build(endpoint), Err(ConfigError::Endpoint { .. })), "{endpoint}");
+        }
     }
 }
