@@ -105,7 +105,9 @@ impl Manager {
                 self.tell_all(&key, &LeaseEvent::TrackRefused { response });
             }
             // Entities have no messages of their own, and pushes were taken out above.
-            ChannelEvent::Message { .. } | ChannelEvent::PushEnded { .. } => {}
+            ChannelEvent::Message { .. }
+            | ChannelEvent::PushEnded { .. }
+            | ChannelEvent::PresenceCalls(_) => {}
         }
     }
 

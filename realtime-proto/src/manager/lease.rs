@@ -116,10 +116,9 @@ impl Manager {
         if let (Kind::Presence, Some(channel)) =
             (key.kind, channel.and_then(|id| self.client.channel(id)))
         {
-            let members = channel.presence().members();
-            let joined: Vec<Member> = members
-                .map(|(key, metas)| Member { key: key.into(), metas: metas.to_vec() })
-                .collect();
+            // Whoever is missing since a reconnect is told as here until the grace is over.
+            let presence = channel.presence();
+            let joined: Vec<Member> = presence.list().chain(presence.missed()).collect();
             if !joined.is_empty() {
                 let synced = !channel.presence().is_stale();
                 let diff = PresenceDiff { joined, synced, ..PresenceDiff::default() };
