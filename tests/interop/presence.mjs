@@ -4,14 +4,14 @@
 // In: {"vsn", "forget", "steps": [[what, …], …]}, where a step is one of
 //   ["state" | "diff", "current" | "old" | null, payload]   a message, and the join that it names
 //   ["ok"] ["crash"] ["rejoin"] ["cut"]
-// Out: for each step the members by key, and who came, changed and went, which is null when nothing
-// was to be told, and what was thrown. With "forget" the diffs that are held for a snapshot are
+// Out: for each step the callbacks, the members, who came, changed and went, which is null when
+// nothing was to be told, and what was thrown. With "forget" the diffs that are held for a snapshot are
 // dropped when the channel joins again, which the library does not do by itself.
 //
 // In: {"op", "state", "input"}. Out: what the function of that name makes of it.
 import { Presence, Socket } from "phoenix"
 import { lines, say } from "./lines.mjs"
-import { fold, members, parsed } from "./members.mjs"
+import { fold, members, parsed, shown } from "./members.mjs"
 
 const TOPIC = "room:interop"
 
@@ -123,11 +123,15 @@ class Peer {
 function run({ vsn, forget, steps }) {
   timers.clear()
   const peer = new Peer(vsn)
-  let syncs = 0
-  peer.presence.onSync(() => (syncs += 1))
+  let calls = []
+  const note = (name) => (key, current, entry) =>
+    calls.push([name, key, JSON.parse(shown(current)), JSON.parse(shown(entry))])
+  peer.presence.onJoin(note("join"))
+  peer.presence.onLeave(note("leave"))
+  peer.presence.onSync(() => calls.push(["sync"]))
   let before = []
   return steps.map((step) => {
-    syncs = 0
+    calls = []
     let thrown
     try {
       peer.step(step)
@@ -137,9 +141,10 @@ function run({ vsn, forget, steps }) {
     const [what] = step
     if (forget && ["rejoin", "cut"].includes(what)) peer.presence.pendingDiffs = []
     const after = members(peer.presence)
-    const shown = fold(before, after, what === "state" && syncs > 0)
+    const synced = what === "state" && calls.length > 0
+    const change = fold(before, after, synced)
     before = after
-    return { members: parsed(after), fold: shown, thrown }
+    return { calls, members: parsed(after), fold: change, thrown }
   })
 }
 

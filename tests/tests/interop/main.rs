@@ -8,5 +8,6 @@ mod clients;
 mod columns;
 mod filters;
 mod frames;
+mod history;
 mod presence;
 mod recordings;
