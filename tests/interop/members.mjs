@@ -2,10 +2,21 @@
 
 // An entry as text, because the library goes on changing the objects that it shows. What stands
 // beside the metas is shown apart.
-export function shown(entry) {
+function shown(entry) {
   if (entry === undefined) return "null"
   const { metas, ...extra } = entry
   return JSON.stringify(Object.keys(extra).length === 0 ? { metas } : { metas, extra })
+}
+
+// The callbacks from now on, with what they are passed.
+export function note(presence) {
+  const calls = []
+  const member = (name) => (key, current, entry) =>
+    calls.push([name, key, JSON.parse(shown(current)), JSON.parse(shown(entry))])
+  presence.onJoin(member("join"))
+  presence.onLeave(member("leave"))
+  presence.onSync(() => calls.push(["sync"]))
+  return calls
 }
 
 // The members in the library's order.

@@ -11,7 +11,7 @@
 // In: {"op", "state", "input"}. Out: what the function of that name makes of it.
 import { Presence, Socket } from "phoenix"
 import { lines, say } from "./lines.mjs"
-import { fold, members, parsed, shown } from "./members.mjs"
+import { fold, members, note, parsed } from "./members.mjs"
 
 const TOPIC = "room:interop"
 
@@ -123,15 +123,9 @@ class Peer {
 function run({ vsn, forget, steps }) {
   timers.clear()
   const peer = new Peer(vsn)
-  let calls = []
-  const note = (name) => (key, current, entry) =>
-    calls.push([name, key, JSON.parse(shown(current)), JSON.parse(shown(entry))])
-  peer.presence.onJoin(note("join"))
-  peer.presence.onLeave(note("leave"))
-  peer.presence.onSync(() => calls.push(["sync"]))
+  const calls = note(peer.presence)
   let before = []
   return steps.map((step) => {
-    calls = []
     let thrown
     try {
       peer.step(step)
@@ -140,11 +134,10 @@ function run({ vsn, forget, steps }) {
     }
     const [what] = step
     if (forget && ["rejoin", "cut"].includes(what)) peer.presence.pendingDiffs = []
-    const after = members(peer.presence)
-    const synced = what === "state" && calls.length > 0
-    const change = fold(before, after, synced)
+    const [told, after] = [calls.splice(0), members(peer.presence)]
+    const change = fold(before, after, what === "state" && told.length > 0)
     before = after
-    return { calls, members: parsed(after), fold: change, thrown }
+    return { calls: told, members: parsed(after), fold: change, thrown }
   })
 }
 

@@ -455,7 +455,7 @@ impl Player<'_> {
             }
         };
         // Who is missing from a snapshot is told as gone with it, as the official client does.
-        let config = config.with_presence_grace(Duration::ZERO);
+        let config = config.with_presence_grace(Duration::ZERO).with_presence_calls();
         let before = self.replay.joins.iter().rev().find(|before| before.topic == join.topic);
         let same = before.is_some_and(|before| before.payload == join.payload);
         let open = self.client.channel_by_topic(&join.topic);

@@ -11,3 +11,4 @@ mod frames;
 mod history;
 mod presence;
 mod recordings;
+mod shown;

@@ -4,13 +4,12 @@
 //! the callbacks and the members are compared, and what ours tells of who came, changed and went is
 //! compared with the members that npm shows before and after.
 
-use core::fmt::Write;
 use core::time::Duration;
 
 use realtime_proto::wire::Vsn;
 use realtime_proto::{
     Backoff, ChannelConfig, ChannelEvent, ChannelId, Config, Event, Limits, Member, Payload,
-    PresenceCall, PresenceDiff, Violation,
+    Violation,
 };
 use realtime_tests::fixture;
 use realtime_tests::node::Script;
@@ -18,6 +17,7 @@ use realtime_tests::peer::Peer;
 use serde_json::{Value, json};
 
 use crate::history::{JoinRef, Kind, Step, history, question};
+use crate::shown::{array_index, write_calls, write_diff, write_members};
 
 const HISTORIES: u64 = 20_000;
 const TOPIC: &str = "room:interop";
@@ -142,72 +142,6 @@ impl Ours {
         }
         out.push('}');
     }
-}
-
-/// The number that JavaScript takes a key for, when it orders the keys of an object.
-fn array_index(key: &str) -> Option<u32> {
-    key.parse().ok().filter(|index: &u32| *index < u32::MAX && index.to_string() == key)
-}
-
-fn write_list<T>(items: &[T], out: &mut String, write: impl Fn(&T, &mut String)) {
-    out.push('[');
-    for (at, item) in items.iter().enumerate() {
-        out.push_str(if at == 0 { "" } else { "," });
-        write(item, out);
-    }
-    out.push(']');
-}
-
-fn write_entry(member: &Member, out: &mut String) {
-    out.push_str(r#"{"metas":"#);
-    write_list(&member.metas, out, |meta, out| out.push_str(meta.value.as_json().unwrap()));
-    if let Some(extra) = &member.extra {
-        write!(out, r#","extra":{}"#, extra.as_json().unwrap()).unwrap();
-    }
-    out.push('}');
-}
-
-fn write_members(members: &[Member], out: &mut String) {
-    write_list(members, out, |member, out| {
-        write!(out, "[{},", Value::from(&*member.key)).unwrap();
-        write_entry(member, out);
-        out.push(']');
-    });
-}
-
-fn write_calls(calls: &[PresenceCall], out: &mut String) {
-    write_list(calls, out, |call, out| match call {
-        PresenceCall::Join { current, new } => {
-            write!(out, r#"["join",{},"#, Value::from(&*new.key)).unwrap();
-            match current {
-                None => out.push_str("null"),
-                Some(current) => write_entry(current, out),
-            }
-            out.push(',');
-            write_entry(new, out);
-            out.push(']');
-        }
-        PresenceCall::Leave { current, left } => {
-            write!(out, r#"["leave",{},"#, Value::from(&*left.key)).unwrap();
-            write_entry(current, out);
-            out.push(',');
-            write_entry(left, out);
-            out.push(']');
-        }
-        PresenceCall::Sync => out.push_str(r#"["sync"]"#),
-    });
-}
-
-fn write_diff(diff: PresenceDiff, out: &mut String) {
-    let PresenceDiff { joined, updated, left, synced } = diff;
-    for (word, mut members) in
-        [(r#"{"joined":"#, joined), (r#","updated":"#, updated), (r#","left":"#, left)]
-    {
-        members.sort_by(|one, other| one.key.cmp(&other.key));
-        out.push_str(word);
-        write_members(&members, out);
-    }
-    write!(out, r#","synced":{synced}}}"#).unwrap();
 }
 
 /// Says at which step of a history the two differ.
@@ -356,4 +290,25 @@ fn twenty_thousand_random_histories_are_seen_as_the_official_client_sees_them() 
     });
     let [joins, leaves, syncs] = counts;
     assert!(joins > 50_000 && leaves > 25_000 && syncs > 50_000, "{counts:?}");
+}
+
+/// JavaScript goes through the keys of an object by the number of those that have one, and ours
+/// lists members in the order in which they came. The callbacks have one order in both.
+#[test]
+fn npm_lists_members_that_are_called_by_a_number_first_and_ours_by_arrival() {
+    let Some(mut npm) = Script::start("presence") else { return };
+    let came = ["ben", "10", "9", "01"];
+    let entries = came.map(|key| format!(r#""{key}":{{"metas":[{{"phx_ref":"of {key}"}}]}}"#));
+    let payload = format!("{{{}}}", entries.join(","));
+    let [npms, ours] = both(&mut npm, true, &[Step::Ok, state(&payload)]);
+    assert_eq!(keys(&npms[1]), ["9", "10", "ben", "01"]);
+    assert_eq!(npms[1]["calls"], ours[1]["calls"]);
+    let mut client = Ours::join(Vsn::V2);
+    client.say(None, None, "presence_state", &payload);
+    let channel = client.channel;
+    let listed: Vec<String> = client.peer.command(|client, _| {
+        let channel = client.channel(channel).unwrap();
+        channel.presence().list().map(|member| member.key).collect()
+    });
+    assert_eq!(listed, came);
 }
