@@ -7,9 +7,10 @@ use core::time::Duration;
 use crate::backoff::Backoff;
 use crate::limits::Limits;
 use crate::payload::Payload;
+use crate::presence::GRACE;
 use crate::push::Overflow;
 use crate::secret::Secret;
-use crate::supabase::JoinConfig;
+use crate::supabase::{BroadcastApi, JoinConfig};
 use crate::wire::{ConnectUrl, Vsn, build_url};
 
 /// The settings of a [`Client`](crate::Client), checked when they were built.
@@ -124,6 +125,20 @@ impl Config {
         }
     }
 
+    /// The HTTP side of the same server.
+    pub(crate) fn broadcast_api(&self, access_token: Option<&Secret>) -> BroadcastApi {
+        let mut api = BroadcastApi::new(&self.endpoint)
+            .expect("the endpoint was checked")
+            .with_payload_bytes_max(self.limits.broadcast_bytes_max);
+        if let Some((_, apikey)) = self.params.iter().find(|(key, _)| key == "apikey") {
+            api = api.with_apikey(apikey.clone());
+        }
+        match access_token {
+            Some(token) => api.with_access_token(token.clone()),
+            None => api,
+        }
+    }
+
     /// The URL of the next connection.
     pub(crate) fn url(&self) -> ConnectUrl {
         let params = self.params.iter().map(|(key, value)| (key.as_str(), value.expose()));
@@ -217,7 +232,8 @@ impl ConfigBuilder {
     pub fn build(self) -> Result<Config, ConfigError> {
         let config = self.config;
         match config.endpoint.split_once("://") {
-            Some(("ws" | "wss" | "http" | "https", rest)) if !rest.is_empty() => {}
+            Some(("ws" | "wss" | "http" | "https", rest))
+                if !rest.is_empty() && !rest.starts_with(['/', '?']) => {}
             _ => {
                 let endpoint = config.endpoint.split('?').next().unwrap_or_default().into();
                 return Err(ConfigError::Endpoint { endpoint });
@@ -303,6 +319,8 @@ pub struct ChannelConfig {
     pub(crate) flavor: Flavor,
     pub(crate) rejoin: Option<Backoff>,
     pub(crate) overflow: Overflow,
+    pub(crate) presence_grace: Duration,
+    pub(crate) presence_calls: bool,
 }
 
 /// Which server application a channel talks to.
@@ -358,8 +376,35 @@ impl ChannelConfig {
         self
     }
 
+    /// The same, with another span for which a member may be missing after a reconnect before it is
+    /// told as gone. Default 5 s; zero tells at once.
+    ///
+    /// A client that was cut off with this one is back within a moment, and so is this client's
+    /// own entry; neither has left then. [`Presence`](crate::Presence) does not wait: it is the
+    /// server's as soon as the snapshot came.
+    #[must_use]
+    pub const fn with_presence_grace(mut self, grace: Duration) -> Self {
+        self.presence_grace = grace;
+        self
+    }
+
+    /// The same, telling the calls of phoenix.js's `Presence` as
+    /// [`PresenceCalls`](crate::ChannelEvent::PresenceCalls) besides the folded changes. Default
+    /// off: it copies every member a call names.
+    #[must_use]
+    pub const fn with_presence_calls(mut self) -> Self {
+        self.presence_calls = true;
+        self
+    }
+
     const fn new(flavor: Flavor) -> Self {
-        Self { flavor, rejoin: None, overflow: Overflow::Refuse }
+        Self {
+            flavor,
+            rejoin: None,
+            overflow: Overflow::Refuse,
+            presence_grace: GRACE,
+            presence_calls: false,
+        }
     }
 
     pub(crate) const fn presence(&self) -> bool {
@@ -379,5 +424,21 @@ impl ChannelConfig {
 
     pub(crate) const fn is_supabase(&self) -> bool {
         matches!(self.flavor, Flavor::Supabase(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_url_with_a_host() {
+        let build = |endpoint: &str| Config::builder(endpoint).build();
+        for endpoint in ["ws://h", "wss://h/socket", "http://h:1?a=b", "https://[::1]/"] {
+            assert!(build(endpoint).is_ok(), "{endpoint}");
+        }
+        for endpoint in ["", "h", "ftp://h", "ws://", "ws:///socket", "ws://?a=b"] {
+            assert!(matches!(build(endpoint), Err(ConfigError::Endpoint { .. })), "{endpoint}");
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! What a client tells its application.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
 use crate::channel::{Gap, Recovery};
 use crate::ids::{ChannelId, PushId, SocketId};
 use crate::payload::Payload;
-use crate::presence::PresenceDiff;
+use crate::presence::{PresenceCall, PresenceDiff};
 use crate::supabase::{Broadcast, Cause, CauseKind, Change, System};
 use crate::time::Instant;
 use crate::wire::DecodeError;
@@ -90,6 +91,10 @@ pub enum ChannelEvent {
     Recovered(Recovery),
     /// Members came, changed or went.
     Presence(PresenceDiff),
+    /// What the `Presence` of phoenix.js calls for one message, on a channel
+    /// [`with_presence_calls`](crate::ChannelConfig::with_presence_calls); comes before the
+    /// folded change.
+    PresenceCalls(Vec<PresenceCall>),
     /// The server said something about the channel.
     System(System),
     /// A message of a Phoenix application came.

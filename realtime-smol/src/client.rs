@@ -322,17 +322,13 @@ impl Channel {
         self.with(|mut channel, now| channel.rejoin(now)).await
     }
 
-    /// The members of the channel, in the order of their keys.
+    /// The members of the channel, in the order in which they came.
     ///
     /// # Errors
     ///
     /// [`Error::Closed`] when the channel is gone.
     pub async fn presence(&self) -> Result<Vec<Member>, Error> {
-        self.with(|channel, _| {
-            let members = channel.presence().members();
-            members.map(|(key, metas)| Member { key: key.into(), metas: metas.to_vec() }).collect()
-        })
-        .await
+        self.with(|channel, _| channel.presence().list().collect()).await
     }
 
     /// The state of the channel.

@@ -279,6 +279,7 @@ impl Slot {
             Timer::Rejoin(self.id),
             Timer::Leave(self.id),
             Timer::Presence(self.id),
+            Timer::PresenceGrace(self.id),
             Timer::Replay(self.id),
         ];
         timers.into_iter().for_each(|timer| ctx.timers.cancel(timer));
@@ -296,7 +297,8 @@ impl Slot {
         }
         ctx.joins.remove(self.id);
         ctx.timers.cancel(Timer::Presence(self.id));
-        self.presence.await_snapshot();
+        ctx.timers.cancel(Timer::PresenceGrace(self.id));
+        self.presence.rejoin();
     }
 
     /// A reply to the current join, or to what was shown on it, that still comes is stale.

@@ -60,8 +60,14 @@ impl Slot {
         id: ChannelId,
         topic: Arc<str>,
         mut config: ChannelConfig,
-        now: Instant,
+        ctx: &Context,
     ) -> Self {
+        let now = ctx.now;
+        let presence = Presence::new(&ctx.config.limits, ctx.key_seed);
+        let mut presence = presence.with_grace(config.presence_grace);
+        if config.presence_calls {
+            presence = presence.with_calls();
+        }
         let bindings = match &mut config.flavor {
             Flavor::Supabase(join) => core::mem::take(&mut join.postgres_changes),
             Flavor::Phoenix { .. } => Vec::new(),
@@ -74,7 +80,7 @@ impl Slot {
             state: State::Closed,
             pushes: Pushes::default(),
             streams: Streams::default(),
-            presence: Presence::default(),
+            presence,
             track: Track::default(),
             attempts: 0,
             since: now,

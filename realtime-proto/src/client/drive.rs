@@ -319,6 +319,10 @@ impl Client {
                 slot.flush_track(ctx);
                 Fate::Stays
             }),
+            Timer::PresenceGrace(id) => self.with_channel(id, now, |slot, ctx| {
+                slot.on_presence_grace(ctx);
+                Fate::Stays
+            }),
             Timer::Replay(id) => self.with_channel(id, now, |slot, ctx| {
                 slot.finish_replay(ctx);
                 Fate::Stays

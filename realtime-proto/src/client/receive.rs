@@ -10,9 +10,10 @@ use crate::context::Context;
 use crate::event::{BindingSet, ChannelEvent, Outcome, Status, Violation};
 use crate::ids::{ChannelId, Ref, SocketId};
 use crate::payload::Payload;
-use crate::presence::Applied;
+use crate::presence::PresenceUpdate;
 use crate::socket::Waiter;
 use crate::supabase::{Broadcast, Cause, CauseKind, System, SystemStatus, read_changes};
+use crate::timer::Timer;
 use crate::transmit::Frame;
 use crate::wire::{self, Body, Envelope, Sender, Vsn, json};
 
@@ -167,7 +168,7 @@ impl Slot {
                 self.on_presence_state(&slice(frame, text), ctx)
             }
             ("presence_diff", Body::Json(text)) if self.config.presence() => {
-                self.on_presence_diff(slice(frame, text), ctx)
+                self.on_presence_diff(&slice(frame, text), ctx)
             }
             // Nobody asked for them, and without a snapshot they mean nothing.
             ("presence_state" | "presence_diff", _) if supabase => true,
@@ -218,34 +219,43 @@ impl Slot {
     }
 
     fn on_presence_state(&mut self, payload: &Payload, ctx: &mut Context) -> bool {
-        let applied = self.presence.on_state(payload, &ctx.config.limits);
-        let understood = self.on_presence(applied, ctx);
-        if let (State::Joined(joined), true) = (&mut self.state, understood) {
+        let Ok(told) = self.presence.handle_state(payload, ctx.now) else { return false };
+        self.tell_presence(told, ctx);
+        if let State::Joined(joined) = &mut self.state {
             joined.awaits_presence = false;
             self.check_live(ctx);
         }
-        understood
+        true
     }
 
-    fn on_presence_diff(&mut self, payload: Payload, ctx: &mut Context) -> bool {
-        let applied = self.presence.on_diff(payload, &ctx.config.limits);
-        self.on_presence(applied, ctx)
+    fn on_presence_diff(&mut self, payload: &Payload, ctx: &mut Context) -> bool {
+        let Ok(told) = self.presence.handle_diff(payload) else { return false };
+        self.tell_presence(told, ctx);
+        true
     }
 
-    fn on_presence(&self, applied: Applied, ctx: &mut Context) -> bool {
-        let (diff, overflow) = match applied {
-            Applied::Malformed => return false,
-            Applied::Held => return true,
-            Applied::Changed(diff) => (diff, false),
-            Applied::Overflow(diff) => (diff, true),
-        };
-        if overflow {
+    fn tell_presence(&self, told: PresenceUpdate, ctx: &mut Context) {
+        match self.presence.poll_timeout() {
+            Some(at) => ctx.timers.set(Timer::PresenceGrace(self.id), at),
+            None => ctx.timers.cancel(Timer::PresenceGrace(self.id)),
+        }
+        if told.overflow {
             ctx.violation(Violation::PresenceOverflow { topic: self.topic.to_string() });
         }
+        if !told.calls.is_empty() {
+            ctx.emit(self.id, ChannelEvent::PresenceCalls(told.calls));
+        }
+        if !told.diff.is_empty() {
+            ctx.emit(self.id, ChannelEvent::Presence(told.diff));
+        }
+    }
+
+    /// The grace is over for those that are missing since a reconnect.
+    pub(super) fn on_presence_grace(&mut self, ctx: &mut Context) {
+        let diff = self.presence.handle_timeout(ctx.now);
         if !diff.is_empty() {
             ctx.emit(self.id, ChannelEvent::Presence(diff));
         }
-        true
     }
 
     fn on_changes(&mut self, text: &str, frame: &Bytes, ctx: &mut Context) -> bool {

@@ -144,7 +144,10 @@ impl Manager {
             ChannelEvent::TrackRefused { response } => {
                 self.tell_all(id, &LeaseEvent::TrackRefused { response });
             }
-            ChannelEvent::Message { .. } | ChannelEvent::PushEnded { .. } => {}
+            // Entities have no messages of their own, and pushes were taken out above.
+            ChannelEvent::Message { .. }
+            | ChannelEvent::PushEnded { .. }
+            | ChannelEvent::PresenceCalls(_) => {}
         }
     }
 

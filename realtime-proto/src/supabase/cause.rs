@@ -169,6 +169,14 @@ kinds! {
     PushDropped, Never, "It was never sent: the channel ended, a newer one took its place, or too many waited.";
     /// The payload is larger than the project takes.
     PayloadTooLarge, Never, "Send a smaller payload, or raise the limit of the project.";
+    /// A server could not read a broadcast over HTTP.
+    BroadcastInvalid, Never, "Read the server's words: it could not take the broadcast as it was sent.";
+    /// There is nothing at the URL of a broadcast over HTTP.
+    BroadcastEndpointMissing, Never, "Check the URL; a single broadcast over HTTP takes Realtime 2.97 or newer, a batch does not.";
+    /// Too many broadcasts over HTTP, or in one request.
+    BroadcastRateLimited, Backoff, "Send fewer broadcasts or smaller batches, and try again after a delay.";
+    /// The server failed over a broadcast over HTTP.
+    BroadcastFailed, Backoff, "The server failed to take the broadcast; send it again after a delay.";
     /// The project sends more messages than it may.
     MessagesRateLimited, Backoff, "Send fewer messages; the channel is joined again after a delay.";
     /// Presence changes too often.

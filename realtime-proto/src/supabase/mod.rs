@@ -8,6 +8,9 @@ mod cause;
 mod change;
 mod column;
 mod filter;
+mod http_broadcast;
+mod http_reply;
+mod http_request;
 mod join;
 mod row;
 mod system;
@@ -21,6 +24,8 @@ pub use column::{Column, convert_row};
 pub use filter::{
     ColumnFilter, Condition, Filter, FilterBuilder, FilterError, Operator, quote_filter_value,
 };
+pub use http_broadcast::{BroadcastApi, HttpBroadcast};
+pub use http_request::{BroadcastRequest, HttpBroadcastError};
 pub use join::{Binding, BindingError, JoinConfig, PostgresChangesOptions, PresenceConfig};
 pub use system::{System, SystemStatus};
 pub use token::token_expiry;
