@@ -32,7 +32,7 @@
 //! |---|---|
 //! | `tls` (default) | `wss` URLs, with rustls and the roots that browsers trust |
 //! | `dev-server` | `DevServer`, a local server to try everything on |
-//! | `cli` | the `realtime` command |
+//! | `cli` | the `realtime` command, and [`recording`], which it replays |
 //!
 //! # What it is not
 //!
@@ -53,6 +53,8 @@ mod http;
 mod mailbox;
 mod manager;
 mod options;
+#[cfg(feature = "cli")]
+pub mod recording;
 mod sockets;
 mod tls;
 mod transport;

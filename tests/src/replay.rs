@@ -1,12 +1,4 @@
-//! Recordings played to a [`Client`]: what would it have made of what a real server sent?
-//!
-//! The recorded client's commands are given to ours, the server's frames are fed to it at their
-//! recorded times. Two clients number their messages differently, so each frame ours sends is
-//! matched with the recorded one for the same topic and event, and the refs of the server's frames
-//! are rewritten accordingly. A ref that ours never used is rewritten to one that nobody has.
-//!
-//! What our client cannot be made to do (an envelope with another join's ref, say) is left out and
-//! listed in [`Replay::left_out`]; the server's answer to it is fed all the same.
+//! Recordings played to a client, and what tests look for in them.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "a recording holds many kinds of things, and each place looks for one of them"
@@ -15,175 +7,79 @@
 pub mod ledger;
 pub mod verdict;
 
-use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use realtime_proto::supabase::Cause;
+use realtime_proto::{ChannelEvent, ChannelId, Event, Outcome, Violation};
+pub use realtime_smol::recording::{Content, Join, Push, Replay, Told, View};
 
-use realtime_proto::supabase::{Cause, JoinConfig};
-use realtime_proto::wire::{Body, Encoding, Sender, Vsn, decode, encode};
-use realtime_proto::{
-    Backoff, BindingId, ChannelConfig, ChannelEvent, ChannelId, ChannelState, Client, CloseReason,
-    Config, Event, Frame, Instant, Limits, Meta, Outcome, Payload, PushId, SocketId, Stats,
-    Transmit, Violation,
-};
-use serde_json::Value;
+use crate::recording::{connections, load};
 
-use self::ledger::{Told, told};
-use crate::recording::{Connection, Recording, Step, What};
-
-/// One connection of a recording after it was played to a client.
-#[derive(Debug)]
-pub struct Replay {
-    /// The recording and the connection, for messages.
-    pub name: String,
-    /// The data frames of the connection up to its end, read without the code under test.
-    pub told: Vec<Told>,
-    /// Every event with the line that caused it; those of the end of the connection come last.
-    pub events: Vec<(usize, Event)>,
-    /// How many of the events came before the connection ended.
-    pub events_open: usize,
-    /// The recorded joins, in order.
-    pub joins: Vec<Join>,
-    /// The recorded pushes that were made, in order.
-    pub pushes: Vec<Push>,
-    /// The recorded commands that were not given, by line, and why.
-    pub left_out: Vec<(usize, String)>,
-    /// Frames that our client sent and the recorded one did not: line, topic, event.
-    pub own_frames: Vec<(usize, String, String)>,
-    /// The channels just before the connection ended.
-    pub channels: Vec<View>,
-    /// The counts just before the connection ended.
-    pub stats: Stats,
-    /// The client, after the connection ended.
-    pub client: Client,
+/// Plays every connection of a recording whose version our client has.
+///
+/// # Panics
+///
+/// When the recording cannot be read, or a connection cannot be played.
+#[must_use]
+pub fn all(recording: &str) -> Vec<Replay> {
+    let connections = connections(&load(recording));
+    let known = connections.iter().filter(|connection| connection.vsn.is_some());
+    let play = |connection| Replay::new(recording, connection).expect("it is played");
+    known.map(play).collect()
 }
 
-/// A recorded join and the channel that made it.
-#[derive(Clone, Debug)]
-pub struct Join {
-    /// The line of the recording.
-    pub line: usize,
-    /// The topic.
-    pub topic: String,
-    /// The recorded ref.
-    pub msg_ref: Option<String>,
-    /// The recorded join ref, which is the same but for oddities.
-    pub join_ref: Option<String>,
-    /// The channel; `None` when ours cannot make such a join.
-    pub channel: Option<ChannelId>,
-    /// The recorded payload.
-    pub payload: Value,
-    /// The payload ours sent; null until it does.
-    pub ours: Value,
-    /// Whether the channel is a Supabase one.
-    pub supabase: bool,
-    /// Whether the channel follows presence.
-    pub presence: bool,
-    /// The row-change bindings, in the order of the recorded ones.
-    pub bindings: Vec<BindingId>,
+/// Plays one connection of a recording.
+///
+/// # Panics
+///
+/// When there is no such connection, or it cannot be played.
+#[must_use]
+pub fn one(recording: &str, connection: &str) -> Replay {
+    let connections = connections(&load(recording));
+    let found = connections.iter().find(|found| found.name == connection);
+    let found = found.unwrap_or_else(|| panic!("{recording} has no {connection}"));
+    Replay::new(recording, found).expect("it is played")
 }
 
-/// A recorded push that was made.
-#[derive(Clone, Debug)]
-pub struct Push {
-    /// The line of the recording.
-    pub line: usize,
-    /// The recorded ref.
-    pub msg_ref: String,
-    /// The recorded event.
-    pub event: String,
-    /// The channel.
-    pub channel: ChannelId,
-    /// The push.
-    pub push: PushId,
-}
-
-/// A channel as the application sees it.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// Its id.
-    pub id: ChannelId,
-    /// Its topic.
-    pub topic: String,
-    /// Its state.
-    pub state: ChannelState,
-    /// Whether it is live.
-    pub live: bool,
-    /// Why it is errored.
-    pub error: Option<Cause>,
-    /// Who is present.
-    pub members: BTreeMap<String, Vec<Meta>>,
-    /// Whether the members may be out of date.
-    pub stale: bool,
-}
-
-impl Replay {
-    /// Plays every connection of a recording whose version our client has.
+/// What tests look for, and do not go on without.
+pub trait Look {
+    /// What the peer did wrong, with the line that did it.
     #[must_use]
-    pub fn all(recording: &str) -> Vec<Self> {
-        let connections = Recording::load(recording).connections();
-        let known = connections.iter().filter(|connection| connection.vsn.is_some());
-        known.map(|connection| Self::run(recording, connection)).collect()
-    }
+    fn violations(&self) -> Vec<(usize, &Violation)>;
 
-    /// Plays one connection of a recording.
+    /// How a push ended while the connection was open; `None` when it had not.
+    #[must_use]
+    fn outcome(&self, push: &Push) -> Option<&Outcome>;
+
+    /// The push that was recorded under a ref.
     ///
     /// # Panics
     ///
-    /// When there is no such connection.
+    /// When it was not made.
     #[must_use]
-    pub fn one(recording: &str, connection: &str) -> Self {
-        let connections = Recording::load(recording).connections();
-        let found = connections.iter().find(|found| found.name == connection);
-        Self::run(recording, found.unwrap_or_else(|| panic!("{recording} has no {connection}")))
-    }
+    fn push(&self, msg_ref: &str) -> &Push;
 
-    fn run(recording: &str, connection: &Connection) -> Self {
-        let vsn = connection.vsn.expect("a version that a client can have");
-        let name = format!("{recording}, {}", connection.name);
-        let told = told(connection);
-        let token = told.iter().find_map(|told| {
-            (told.event == "phx_join").then(|| told.json()?["access_token"].as_str()).flatten()
-        });
-        let mut player = Player {
-            client: Client::new(config(vsn, token), 1, Instant::EPOCH),
-            vsn,
-            replay: Recorder::default(),
-            socket: None,
-            expected: BTreeMap::new(),
-            refs: BTreeMap::new(),
-            join_refs: BTreeMap::new(),
-            told: &told,
-            ended: None,
-        };
-        for step in &connection.steps {
-            if player.ended.is_none() {
-                player.step(step);
-            }
-        }
-        if player.ended.is_none() {
-            player.end();
-        }
-        let Player { client, replay, ended, .. } = player;
-        let Ended { channels, stats, events } = ended.expect("it was ended");
-        let Recorder { events: all, joins, pushes, left_out, own_frames } = replay;
-        Self {
-            name,
-            told,
-            events: all,
-            events_open: events,
-            joins,
-            pushes,
-            left_out,
-            own_frames,
-            channels,
-            stats,
-            client,
-        }
-    }
-
-    /// What the peer did wrong, with the line that did it.
+    /// The channel of the last join of a topic.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
     #[must_use]
-    pub fn violations(&self) -> Vec<(usize, &Violation)> {
+    fn channel(&self, topic: &str) -> ChannelId;
+
+    /// The channel that is on a topic when the connection ends.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[must_use]
+    fn view(&self, topic: &str) -> &View;
+
+    /// The causes of the errors of a topic's channels, in order.
+    #[must_use]
+    fn errors(&self, topic: &str) -> Vec<Cause>;
+}
+
+impl Look for Replay {
+    fn violations(&self) -> Vec<(usize, &Violation)> {
         let violation = |(line, event): &'_ (usize, Event)| match event {
             Event::Violation(_) => Some(*line),
             _ => None,
@@ -196,17 +92,7 @@ impl Replay {
         lines.into_iter().zip(violations).collect()
     }
 
-    /// The events of one channel while the connection was open, in order.
-    pub fn events_of(&self, id: ChannelId) -> impl Iterator<Item = (usize, &ChannelEvent)> {
-        self.events[..self.events_open].iter().filter_map(move |(line, event)| match event {
-            Event::Channel(of, event) if *of == id => Some((*line, event)),
-            _ => None,
-        })
-    }
-
-    /// How a push ended while the connection was open; `None` when it had not.
-    #[must_use]
-    pub fn outcome(&self, push: &Push) -> Option<&Outcome> {
+    fn outcome(&self, push: &Push) -> Option<&Outcome> {
         self.events_of(push.channel).find_map(|(_, event)| match event {
             ChannelEvent::PushEnded { push: ended, outcome } if *ended == push.push => {
                 Some(outcome)
@@ -215,43 +101,23 @@ impl Replay {
         })
     }
 
-    /// The push that was recorded under a ref.
-    ///
-    /// # Panics
-    ///
-    /// When it was not made.
-    #[must_use]
-    pub fn push(&self, msg_ref: &str) -> &Push {
+    fn push(&self, msg_ref: &str) -> &Push {
         let found = self.pushes.iter().find(|push| push.msg_ref == msg_ref);
         found.unwrap_or_else(|| panic!("{}: push {msg_ref} was not made", self.name))
     }
 
-    /// The channel of the last join of a topic.
-    ///
-    /// # Panics
-    ///
-    /// When there is none.
-    #[must_use]
-    pub fn channel(&self, topic: &str) -> ChannelId {
+    fn channel(&self, topic: &str) -> ChannelId {
         let joins = self.joins.iter().rev();
         let found = joins.filter(|join| join.topic == topic).find_map(|join| join.channel);
         found.unwrap_or_else(|| panic!("{}: nobody joined {topic}", self.name))
     }
 
-    /// The channel that is on a topic when the connection ends.
-    ///
-    /// # Panics
-    ///
-    /// When there is none.
-    #[must_use]
-    pub fn view(&self, topic: &str) -> &View {
+    fn view(&self, topic: &str) -> &View {
         let found = self.channels.iter().find(|view| view.topic == topic);
         found.unwrap_or_else(|| panic!("{}: no channel on {topic} at the end", self.name))
     }
 
-    /// The causes of the errors of a topic's channels, in order.
-    #[must_use]
-    pub fn errors(&self, topic: &str) -> Vec<Cause> {
+    fn errors(&self, topic: &str) -> Vec<Cause> {
         let mut ids: Vec<ChannelId> = Vec::new();
         for join in self.joins.iter().filter(|join| join.topic == topic) {
             ids.extend(join.channel.filter(|id| !ids.contains(id)));
@@ -263,382 +129,4 @@ impl Replay {
         };
         events.filter_map(cause).collect()
     }
-}
-
-/// A client that does nothing by itself while a recording plays: it answers late enough for the
-/// slowest recorded server, and does not retry before the recorded client does.
-fn config(vsn: Vsn, token: Option<&str>) -> Config {
-    const LATE: Duration = Duration::from_secs(24 * 60 * 60);
-    let never = Backoff::exponential(LATE, LATE).without_jitter();
-    let mut limits = Limits::default();
-    limits.joins_per_second_max = 1_000_000;
-    let config = Config::builder("ws://recorded.test/socket")
-        .vsn(vsn)
-        .heartbeat_interval(LATE)
-        .probe_timeout(LATE)
-        .join_timeout(LATE)
-        .push_timeout(LATE)
-        .rejoin(never)
-        .limits(limits);
-    let config = match token {
-        Some(token) => config.access_token(token),
-        None => config,
-    };
-    config.build().expect("settings that work")
-}
-
-#[derive(Debug, Default)]
-struct Recorder {
-    events: Vec<(usize, Event)>,
-    joins: Vec<Join>,
-    pushes: Vec<Push>,
-    left_out: Vec<(usize, String)>,
-    own_frames: Vec<(usize, String, String)>,
-}
-
-/// What was seen just before the connection ended.
-struct Ended {
-    channels: Vec<View>,
-    stats: Stats,
-    events: usize,
-}
-
-/// The recorded refs of a frame that our client is about to send.
-struct Expected {
-    msg_ref: String,
-    join_ref: Option<String>,
-}
-
-struct Player<'a> {
-    client: Client,
-    vsn: Vsn,
-    replay: Recorder,
-    socket: Option<SocketId>,
-    /// The recorded frames that ours has yet to send, by topic and event.
-    expected: BTreeMap<(String, String), VecDeque<Expected>>,
-    /// Our refs by the recorded ones.
-    refs: BTreeMap<String, String>,
-    join_refs: BTreeMap<String, String>,
-    told: &'a [Told],
-    ended: Option<Ended>,
-}
-
-impl Player<'_> {
-    fn step(&mut self, step: &Step) {
-        let (line, now) = (step.line, Instant::from_epoch(step.at));
-        while let Some(due) = self.client.poll_timeout().filter(|due| *due <= now) {
-            self.client.handle_timeout(due);
-            self.drain(line);
-        }
-        match &step.what {
-            What::Open { .. } => self.client.connect(now),
-            What::Opened => self.client.handle_open(self.socket(), now),
-            What::Refused { status, body } => {
-                self.end();
-                let refused =
-                    CloseReason::Refused { status: *status, body: body.clone(), retry_after: None };
-                self.client.handle_close(self.socket(), refused, now);
-            }
-            What::Frame { from: Sender::Client, .. } => self.command(line, now),
-            What::Frame { from: Sender::Server, frame } => {
-                let frame = self.rewrite(frame);
-                self.client.handle_frame(self.socket(), frame, now);
-            }
-            What::Close { from, code, reason } => {
-                self.end();
-                match (from, code) {
-                    (Sender::Client, _) => self.client.disconnect(now),
-                    // No frame carries these two: the first is a close without a code, the
-                    // second is no close at all.
-                    (Sender::Server, Some(1006)) => {
-                        let lost = CloseReason::Lost { detail: reason.clone() };
-                        self.client.handle_close(self.socket(), lost, now);
-                    }
-                    (Sender::Server, code) => {
-                        let code = code.unwrap_or(1005);
-                        let closed = CloseReason::Closed { code, reason: reason.clone() };
-                        self.client.handle_close(self.socket(), closed, now);
-                    }
-                }
-            }
-            What::Elided { description } => {
-                self.leave_out(line, format!("not in the recording: {description}"));
-            }
-            _ => {}
-        }
-        self.drain(line);
-    }
-
-    fn socket(&self) -> SocketId {
-        self.socket.expect("the client was told to connect")
-    }
-
-    /// Looks at everything, just before the connection ends.
-    fn end(&mut self) {
-        let ids: Vec<ChannelId> = self.client.channels().collect();
-        let mut channels = Vec::new();
-        for id in ids {
-            let channel = self.client.channel(id).expect("it was listed");
-            let presence = channel.presence();
-            let members = presence.members().map(|(key, metas)| (key.into(), metas.into()));
-            channels.push(View {
-                id,
-                topic: channel.topic().into(),
-                state: channel.state(),
-                live: channel.is_live(),
-                error: channel.error().cloned(),
-                members: members.collect(),
-                stale: presence.is_stale(),
-            });
-        }
-        let (stats, events) = (self.client.stats(), self.replay.events.len());
-        self.ended = Some(Ended { channels, stats, events });
-    }
-
-    fn leave_out(&mut self, line: usize, why: impl Into<String>) {
-        self.replay.left_out.push((line, why.into()));
-    }
-
-    /// Gives the command that made the recorded client send a frame.
-    fn command(&mut self, line: usize, now: Instant) {
-        let told: &[Told] = self.told;
-        let Some(told) = told.iter().find(|told| told.line == line) else {
-            return self.leave_out(line, "no envelope");
-        };
-        if told.msg_ref.is_none() && told.event == "phx_join" {
-            return self.leave_out(line, "a join without a ref");
-        }
-        match (&*told.topic, &*told.event) {
-            ("phoenix", "heartbeat") => {
-                self.expect(told);
-                self.client.probe(now);
-            }
-            (_, "phx_join") => self.join(told, now),
-            (_, "phx_leave") => self.leave(told, now),
-            _ => self.push(told, now),
-        }
-    }
-
-    fn expect(&mut self, told: &Told) {
-        let Some(msg_ref) = told.msg_ref.clone() else { return };
-        let key = (told.topic.clone(), told.event.clone());
-        let expected = Expected { msg_ref, join_ref: told.join_ref.clone() };
-        self.expected.entry(key).or_default().push_back(expected);
-    }
-
-    fn join(&mut self, told: &Told, now: Instant) {
-        let payload = told.json().cloned().unwrap_or_default();
-        let presence = self.told.iter().any(|other| {
-            other.from == Sender::Server
-                && other.topic == told.topic
-                && other.event.starts_with("presence_")
-        });
-        let supabase = if told.topic.starts_with("realtime:") { typed(&payload) } else { None };
-        let mut join = Join {
-            line: told.line,
-            topic: told.topic.clone(),
-            msg_ref: told.msg_ref.clone(),
-            join_ref: told.join_ref.clone(),
-            channel: None,
-            ours: Value::Null,
-            supabase: supabase.is_some(),
-            presence: supabase.as_ref().map_or(presence, |config| config.presence.enabled),
-            bindings: Vec::new(),
-            payload,
-        };
-        let config = match supabase {
-            Some(config) => ChannelConfig::supabase(config),
-            None => {
-                let params = Payload::json(&join.payload).expect("JSON");
-                let config = ChannelConfig::phoenix(params);
-                if presence { config.with_presence() } else { config }
-            }
-        };
-        // Recordings end before a grace does, and say at once what is so.
-        let config = config.with_presence_grace(Duration::ZERO).with_presence_calls();
-        let before = self.replay.joins.iter().rev().find(|before| before.topic == join.topic);
-        let same = before.is_some_and(|before| before.payload == join.payload);
-        let open = self.client.channel_by_topic(&join.topic);
-        let errored = open.is_some_and(|id| {
-            self.client.channel(id).is_some_and(|c| c.state() == ChannelState::Errored)
-        });
-        self.expect(told);
-        let opened = match open {
-            Some(id) if same && errored => Ok(id),
-            // Ours joins a topic once; to join it twice it has to leave in between.
-            Some(id) => {
-                self.client.close_channel(id, now);
-                self.client.open_channel(&join.topic, config, now)
-            }
-            None => self.client.open_channel(&join.topic, config, now),
-        };
-        match opened {
-            Ok(id) => {
-                let mut channel = self.client.channel(id).expect("it was just opened");
-                channel.rejoin(now);
-                join.bindings = channel.bindings().map(|(binding, _)| binding).collect();
-                join.channel = Some(id);
-            }
-            Err(error) => {
-                self.expected.remove(&(told.topic.clone(), told.event.clone()));
-                self.leave_out(told.line, error.to_string());
-            }
-        }
-        self.replay.joins.push(join);
-    }
-
-    /// The channel that a recorded command is for, if ours would send it now.
-    fn target(&mut self, told: &Told) -> Result<ChannelId, &'static str> {
-        let id = self.client.channel_by_topic(&told.topic).ok_or("nobody is on the topic")?;
-        let state = self.client.channel(id).expect("it is on the topic").state();
-        if !matches!(state, ChannelState::Joining | ChannelState::Joined) {
-            return Err("the channel is not joined");
-        }
-        let join = self.replay.joins.iter().rev().find(|join| join.channel == Some(id));
-        let current = join.and_then(|join| join.join_ref.as_deref());
-        match told.join_ref.as_deref() {
-            None => Ok(id),
-            named if named == current => Ok(id),
-            Some(_) => Err("it names another join"),
-        }
-    }
-
-    fn leave(&mut self, told: &Told, now: Instant) {
-        match self.target(told) {
-            Ok(_) if told.join_ref.is_none() => self.leave_out(told.line, "it names no join"),
-            Ok(id) => {
-                self.expect(told);
-                self.client.close_channel(id, now);
-            }
-            Err(why) => self.leave_out(told.line, why),
-        }
-    }
-
-    fn push(&mut self, told: &Told, now: Instant) {
-        let id = match self.target(told) {
-            Ok(id) => id,
-            Err(why) => return self.leave_out(told.line, why),
-        };
-        let answered = self.told.iter().any(|reply| {
-            reply.event == "phx_reply" && reply.topic == told.topic && reply.msg_ref == told.msg_ref
-        });
-        self.expect(told);
-        let mut channel = self.client.channel(id).expect("it is there");
-        let event = told.event.as_str();
-        let made = match decode(self.vsn, Sender::Client, &told.frame).expect("it was read").body {
-            Body::Json(text) => {
-                let payload = Payload::from_json(text).expect("JSON");
-                if answered {
-                    channel.push(event, payload, now)
-                } else {
-                    channel.cast(event, payload, now)
-                }
-            }
-            Body::Binary(bytes) if answered => channel.push(event, bytes.to_vec().into(), now),
-            Body::Binary(bytes) => channel.cast(event, bytes.to_vec().into(), now),
-            Body::UserBroadcast { event, encoding, payload, .. } => {
-                let payload = match encoding {
-                    Encoding::Binary => Ok(Payload::from(payload.to_vec())),
-                    Encoding::Json => {
-                        Payload::from_json(String::from_utf8_lossy(payload).into_owned())
-                    }
-                };
-                match payload {
-                    Ok(payload) => channel.broadcast(event, payload, now),
-                    Err(error) => Err(error.into()),
-                }
-            }
-            Body::Reply { .. } => unreachable!("a client sends no reply"),
-        };
-        match made {
-            Ok(push) => self.replay.pushes.push(Push {
-                line: told.line,
-                msg_ref: told.msg_ref.clone().unwrap_or_default(),
-                event: told.event.clone(),
-                channel: id,
-                push,
-            }),
-            Err(error) => {
-                let key = (told.topic.clone(), told.event.clone());
-                self.expected.get_mut(&key).and_then(VecDeque::pop_back);
-                self.leave_out(told.line, error.to_string());
-            }
-        }
-    }
-
-    /// Takes what the client has to say, and learns which refs it used.
-    fn drain(&mut self, line: usize) {
-        while let Some(transmit) = self.client.poll_transmit() {
-            match transmit {
-                Transmit::Open { socket, .. } => {
-                    self.socket.get_or_insert(socket);
-                }
-                Transmit::Frame { frame, .. } => self.sent(line, &frame),
-                _ => {}
-            }
-        }
-        while let Some(event) = self.client.poll_event() {
-            self.replay.events.push((line, event));
-        }
-    }
-
-    fn sent(&mut self, line: usize, frame: &Frame) {
-        let envelope = decode(self.vsn, Sender::Client, frame).expect("ours is read");
-        let (topic, event) = (envelope.topic.into_owned(), envelope.event.into_owned());
-        let key = (topic, event);
-        let expected = self.expected.get_mut(&key).and_then(VecDeque::pop_front);
-        let (topic, event) = key;
-        let Some(expected) = expected else {
-            self.replay.own_frames.push((line, topic, event));
-            return;
-        };
-        let msg_ref = envelope.msg_ref.expect("every frame of ours has a ref").into_owned();
-        if event == "phx_join" {
-            let join = self.replay.joins.iter_mut().rev().find(|join| join.line == line);
-            if let (Some(join), Body::Json(text)) = (join, &envelope.body) {
-                join.ours = serde_json::from_str(text).expect("JSON");
-            }
-            if let Some(join_ref) = expected.join_ref {
-                self.join_refs.insert(join_ref, msg_ref.clone());
-            }
-        }
-        self.refs.insert(expected.msg_ref, msg_ref);
-    }
-
-    /// The server's frame with our refs in it.
-    fn rewrite(&self, frame: &Frame) -> Frame {
-        let Ok(mut envelope) = decode(self.vsn, Sender::Server, frame) else {
-            return frame.clone();
-        };
-        let ours = |refs: &BTreeMap<String, String>, recorded: &str| match recorded {
-            "" => String::new(),
-            _ => refs.get(recorded).cloned().unwrap_or_else(|| format!("nobody's {recorded}")),
-        };
-        // A close or crash carries the join's ref in both places.
-        let of_join = matches!(&*envelope.event, "phx_close" | "phx_error");
-        let refs = if of_join { &self.join_refs } else { &self.refs };
-        envelope.msg_ref = envelope.msg_ref.map(|recorded| ours(refs, &recorded).into());
-        envelope.join_ref =
-            envelope.join_ref.map(|recorded| ours(&self.join_refs, &recorded).into());
-        let mut bytes = Vec::new();
-        encode(self.vsn, Sender::Server, &envelope, &mut bytes).expect("it was read");
-        match frame {
-            Frame::Text(_) => Frame::Text(bytes.into()),
-            Frame::Binary(_) => Frame::Binary(bytes.into()),
-        }
-    }
-}
-
-/// The recorded configuration, if our types can say it word for word: they have no words for
-/// values of the wrong type, for unknown kinds of change, or for the same binding twice, and what a
-/// server must refuse they do not send.
-fn typed(payload: &Value) -> Option<JoinConfig> {
-    let recorded = payload.get("config").filter(|config| config.is_object())?;
-    let config: JoinConfig = serde_json::from_value(recorded.clone()).ok()?;
-    let asked = recorded.get("postgres_changes").cloned().unwrap_or_else(|| Value::Array(vec![]));
-    let ours = serde_json::to_value(&config.postgres_changes).expect("JSON");
-    let bindings = &config.postgres_changes;
-    let twice = (1..bindings.len()).any(|at| bindings[..at].contains(&bindings[at]));
-    let refused = bindings.iter().any(|binding| binding.check().is_err());
-    (asked == ours && !twice && !refused).then_some(config)
 }

@@ -8,9 +8,9 @@ use core::time::Duration;
 
 use realtime_proto::supabase::CauseKind;
 use realtime_proto::{ChannelEvent, ChannelState, Event, Instant, Outcome};
-use realtime_tests::replay::Replay;
 use realtime_tests::replay::ledger::{accounts, shown};
 use realtime_tests::replay::verdict::{as_values, assert_as_recorded};
+use realtime_tests::replay::{self, Look, Replay};
 use serde_json::{Value, json};
 
 /// The recordings with the number of connections whose version our client has, counted in the
@@ -58,7 +58,7 @@ fn reply(replay: &Replay, msg_ref: &str) -> Option<(String, Value)> {
 #[test]
 fn every_recorded_connection_leads_to_what_the_recording_says() {
     for (name, connections) in RECORDINGS {
-        let replays = Replay::all(name);
+        let replays = replay::all(name);
         assert_eq!(replays.len(), connections, "{name}");
         for replay in replays {
             assert_as_recorded(&replay, &[]);
@@ -69,7 +69,7 @@ fn every_recorded_connection_leads_to_what_the_recording_says() {
 #[test]
 fn our_client_can_do_all_that_recorded_clients_did_but_these() {
     let left_out = |name: &str| -> Vec<(usize, String)> {
-        Replay::all(name).into_iter().flat_map(|replay| replay.left_out).collect()
+        replay::all(name).into_iter().flat_map(|replay| replay.left_out).collect()
     };
     let not_there = |line| (line, "nobody is on the topic".to_owned());
     let not_joined = |line| (line, "the channel is not joined".to_owned());
@@ -93,7 +93,7 @@ fn our_client_can_do_all_that_recorded_clients_did_but_these() {
 #[test]
 fn replies_of_every_status_reach_their_pushes_in_any_order() {
     for name in ["phoenix-v1-basic", "phoenix-v2-basic"] {
-        let replay = Replay::one(name, "c1");
+        let replay = replay::one(name, "c1");
         let echoed = json!({"a": [1, null, "é😀"], "n": 1.5});
         assert_eq!(reply(&replay, "2"), replied("ok", echoed));
         let failed = json!({"reason": "failed", "got": {"a": 1}});
@@ -147,7 +147,7 @@ fn both_versions_of_the_protocol_show_the_same_members() {
         ("dave", vec![]),
     ] {
         let [v1, v2] = ["phoenix-v1-presence", "phoenix-v2-presence"].map(|recording| {
-            let replay = Replay::one(recording, name);
+            let replay = replay::one(recording, name);
             // Leaving ends a channel, and its members with it.
             let members = replay.channels.first().map(|view| as_values(&view.members));
             let without_refs = |mut meta: Value| {
@@ -168,7 +168,7 @@ fn both_versions_of_the_protocol_show_the_same_members() {
 #[test]
 fn an_update_and_a_second_device_are_told_as_one_change_of_one_member() {
     for recording in ["phoenix-v1-presence", "phoenix-v2-presence"] {
-        let replay = Replay::one(recording, "observer");
+        let replay = replay::one(recording, "observer");
         let mut told = Vec::new();
         for (_, event) in replay.events_of(replay.channel("room:presence1")) {
             let ChannelEvent::Presence(diff) = event else { continue };
@@ -199,7 +199,7 @@ fn an_update_and_a_second_device_are_told_as_one_change_of_one_member() {
 #[test]
 fn a_refused_join_tells_the_servers_reason() {
     for name in ["phoenix-v1-join-errors", "phoenix-v2-join-errors"] {
-        let replay = Replay::one(name, "c1");
+        let replay = replay::one(name, "c1");
         let said = |topic| -> Vec<(CauseKind, String)> {
             let causes = replay.errors(topic).into_iter();
             causes.map(|cause| (cause.kind, cause.text.into_owned())).collect()
@@ -219,7 +219,7 @@ fn a_crash_leaves_the_channel_errored_and_a_stop_closes_it() {
     for (name, reason) in
         [("phoenix-1.7-v2-crash", "{}"), ("phoenix-v2-crash", r#"{"reason":"channel_crash"}"#)]
     {
-        let replay = Replay::one(name, "c1");
+        let replay = replay::one(name, "c1");
         for topic in ["room:c-crash", "room:c-kill_channel", "room:c-stop_other"] {
             let causes = replay.errors(topic);
             assert_eq!(causes.len(), 1, "{topic}");
@@ -257,7 +257,7 @@ fn what_the_server_closes_is_opened_again_however_it_closed() {
         ("phoenix-zz-server-kill9", "c1", CauseKind::ConnectionLost),
     ];
     for (recording, connection, kind) in cases {
-        let mut replay = Replay::one(recording, connection);
+        let mut replay = replay::one(recording, connection);
         let after = &replay.events[replay.events_open..];
         let [(_, Event::Disconnected { cause, retry_at: Some(at), .. }), rest @ ..] = after else {
             panic!("{recording}, {connection}: {after:?}");
@@ -279,7 +279,7 @@ fn what_the_server_closes_is_opened_again_however_it_closed() {
 #[test]
 fn what_the_application_closes_stays_closed() {
     for connection in ["close1000", "close3000", "close4001"] {
-        let replay = Replay::one("phoenix-v2-server-close", connection);
+        let replay = replay::one("phoenix-v2-server-close", connection);
         assert!(!replay.client.is_connected());
         assert_eq!(replay.client.poll_timeout(), None);
     }
@@ -287,7 +287,7 @@ fn what_the_application_closes_stays_closed() {
 
 #[test]
 fn a_broadcast_named_phx_error_is_a_message_and_not_a_crash() {
-    let replay = Replay::one("phoenix-external-broadcast", "c1");
+    let replay = replay::one("phoenix-external-broadcast", "c1");
     assert_eq!(
         messages(&replay, "room:ext"),
         [("outside".into(), json!({"a": 1})), ("phx_error".into(), json!({}))],
@@ -297,7 +297,7 @@ fn a_broadcast_named_phx_error_is_a_message_and_not_a_crash() {
 
 #[test]
 fn bytes_arrive_as_bytes_in_replies_broadcasts_pushes_and_joins() {
-    let replay = Replay::one("phoenix-v2-binary", "alice");
+    let replay = replay::one("phoenix-v2-binary", "alice");
     assert_eq!(reply(&replay, "2"), replied("ok", json!({"bytes": "000102ff"})));
     assert_eq!(reply(&replay, "3"), replied("error", json!({"bytes": "0909"})));
     assert_eq!(reply(&replay, "4"), replied("ok", json!({"length": 1000})));
@@ -307,7 +307,7 @@ fn bytes_arrive_as_bytes_in_replies_broadcasts_pushes_and_joins() {
     let shout = ("bin_shout".to_owned(), json!({"bytes": "68656c6c6f"}));
     let pushed = ("pushed_bin".to_owned(), json!({"bytes": "ab".repeat(16)}));
     assert_eq!(messages(&replay, "room:bin"), [shout.clone(), pushed]);
-    assert_eq!(messages(&Replay::one("phoenix-v2-binary", "bob"), "room:bin"), [shout]);
+    assert_eq!(messages(&replay::one("phoenix-v2-binary", "bob"), "room:bin"), [shout]);
     let joined = accounts(&replay)[1].seen[0].clone();
     assert_eq!(joined, json!(["joined", {"bytes": "010203"}]));
     // A topic too long for a binary frame killed the server's channel.
@@ -328,7 +328,7 @@ fn a_refused_connection_tells_its_cause_and_tries_again_only_if_that_can_help() 
         ),
         ("wrong path", CauseKind::NotAnEndpoint, "HTTP 404: not found", false),
     ] {
-        let replay = Replay::one("phoenix-connect", connection);
+        let replay = replay::one("phoenix-connect", connection);
         let Some((_, Event::Disconnected { cause, retry_at, .. })) = replay.events.first() else {
             panic!("{connection}: {:?}", replay.events);
         };
@@ -339,7 +339,7 @@ fn a_refused_connection_tells_its_cause_and_tries_again_only_if_that_can_help() 
 
 #[test]
 fn the_members_of_a_crashed_channel_are_kept_and_marked_stale_until_it_is_joined_again() {
-    let replay = Replay::one("phoenix-js-client-v2", "js");
+    let replay = replay::one("phoenix-js-client-v2", "js");
     let view = replay.view("room:presence2");
     // Joined again with an empty snapshot: its own presence went with the crashed channel.
     assert!(view.live && !view.stale && view.members.is_empty());
@@ -356,7 +356,7 @@ fn the_members_of_a_crashed_channel_are_kept_and_marked_stale_until_it_is_joined
 
 #[test]
 fn heartbeats_are_answered_within_the_recorded_time() {
-    let replay = Replay::one("phoenix-js-client-v2", "js");
+    let replay = replay::one("phoenix-js-client-v2", "js");
     let round_trips: Vec<Duration> = replay
         .events
         .iter()

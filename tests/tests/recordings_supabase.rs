@@ -6,10 +6,10 @@
 
 use realtime_proto::supabase::{Broadcast, BroadcastChange, CauseKind, ChangeKind, Retry};
 use realtime_proto::{ChannelEvent, ChannelState, Event, Outcome, Status, Violation};
-use realtime_tests::recording::Recording;
-use realtime_tests::replay::Replay;
+use realtime_tests::recording;
 use realtime_tests::replay::ledger::{seen, shown};
 use realtime_tests::replay::verdict::assert_as_recorded;
+use realtime_tests::replay::{self, Look, Replay};
 use serde_json::{Value, json};
 
 /// Frames that a server relayed although no client can use them, by recording, connection and
@@ -40,11 +40,11 @@ fn disconnected(replay: &Replay) -> (CauseKind, String, bool) {
 #[test]
 fn every_recorded_connection_leads_to_what_the_recording_says() {
     let (mut connections, mut unusable) = (0, 0);
-    for name in Recording::names() {
+    for name in recording::names() {
         if !name.starts_with("supabase-") {
             continue;
         }
-        for replay in Replay::all(&name) {
+        for replay in replay::all(&name) {
             let wrong: Vec<usize> = UNUSABLE
                 .iter()
                 .filter(|(of, connection, _)| replay.name == format!("{of}, {connection}"))
@@ -61,13 +61,13 @@ fn every_recorded_connection_leads_to_what_the_recording_says() {
 #[test]
 fn our_client_can_do_all_that_recorded_clients_did_but_these() {
     let mut left_out = Vec::new();
-    for name in Recording::names() {
+    for name in recording::names() {
         // Malformed frames and bursts that were not recorded are not commands.
         let skip = name.contains("malformed") || name.contains("too-large");
         if !name.starts_with("supabase-") || skip || name.contains("limits") {
             continue;
         }
-        for replay in Replay::all(&name) {
+        for replay in replay::all(&name) {
             left_out.extend(replay.left_out.iter().map(|(line, why)| {
                 let why = why.split(':').next_back().unwrap_or_default().trim();
                 format!("{name}:{line} {why}")
@@ -94,7 +94,7 @@ fn our_client_can_do_all_that_recorded_clients_did_but_these() {
 #[test]
 fn a_join_is_written_as_the_official_client_writes_it() {
     for connection in ["js", "js#2"] {
-        let replay = Replay::one("supabase-v2-official-client", connection);
+        let replay = replay::one("supabase-v2-official-client", connection);
         let [join] = replay.joins.as_slice() else { panic!("one join") };
         let mut official = join.payload.clone();
         // It names itself once its token was changed.
@@ -106,8 +106,8 @@ fn a_join_is_written_as_the_official_client_writes_it() {
 #[test]
 fn a_join_asks_for_what_the_recorded_one_asks_for() {
     let mut typed = 0;
-    for name in Recording::names() {
-        for replay in Replay::all(&name) {
+    for name in recording::names() {
+        for replay in replay::all(&name) {
             for join in replay.joins.iter().filter(|join| join.supabase && !join.ours.is_null()) {
                 let recorded = join.payload["config"].as_object().expect("it was typed");
                 for (key, value) in recorded {
@@ -126,7 +126,7 @@ fn a_join_asks_for_what_the_recorded_one_asks_for() {
 
 #[test]
 fn a_refused_join_has_the_cause_that_the_server_names() {
-    let replay = Replay::one("supabase-v2-join-errors", "alice");
+    let replay = replay::one("supabase-v2-join-errors", "alice");
     for (topic, kind, retry) in [
         ("room:1", CauseKind::UnmatchedTopic, Retry::Never),
         ("realtime:j2", CauseKind::TokenExpired, Retry::NewToken),
@@ -145,15 +145,15 @@ fn a_refused_join_has_the_cause_that_the_server_names() {
     let needed = replay.events.iter().filter(|(_, e)| matches!(e, Event::TokenNeeded { .. }));
     let lines: Vec<usize> = needed.map(|(line, _)| *line).collect();
     assert_eq!(lines, [23, 26, 29, 34, 46]);
-    let private = Replay::one("supabase-v1-connect-errors", "privateonly");
+    let private = replay::one("supabase-v1-connect-errors", "privateonly");
     assert_eq!(kinds(&private, "realtime:x"), [CauseKind::PrivateOnly]);
-    let replay = Replay::one("supabase-v2-database-broadcast", "replay");
+    let replay = replay::one("supabase-v2-database-broadcast", "replay");
     assert_eq!(kinds(&replay, "realtime:private:room-db2"), [CauseKind::ReplayRefused]);
 }
 
 #[test]
 fn a_token_that_is_not_accepted_any_more_ends_the_channel_with_the_reason() {
-    let replay = Replay::one("supabase-v2-access-token", "alice");
+    let replay = replay::one("supabase-v2-access-token", "alice");
     for (topic, kind) in [
         ("realtime:private:room-tok6", CauseKind::TokenExpired),
         ("realtime:private:room-tok8", CauseKind::TokenInvalid),
@@ -177,7 +177,7 @@ fn a_token_that_is_not_accepted_any_more_ends_the_channel_with_the_reason() {
 
 #[test]
 fn an_api_key_that_expires_ends_only_the_channels_that_used_it() {
-    let replay = Replay::one("supabase-v1-apikey-expires", "c");
+    let replay = replay::one("supabase-v1-apikey-expires", "c");
     assert_eq!(kinds(&replay, "realtime:k"), [CauseKind::TokenExpired]);
     assert_eq!(kinds(&replay, "realtime:k3"), [CauseKind::TokenExpired]);
     assert_eq!(replay.view("realtime:k2").state, ChannelState::Joined);
@@ -187,7 +187,7 @@ fn an_api_key_that_expires_ends_only_the_channels_that_used_it() {
 
 #[test]
 fn a_limit_of_the_project_is_told_as_what_it_is() {
-    let one = |connection| Replay::one("supabase-v1-limits", connection);
+    let one = |connection| replay::one("supabase-v1-limits", connection);
     assert_eq!(kinds(&one("channels"), "realtime:l4"), [CauseKind::TooManyChannels]);
     let too_many = CauseKind::TooManyConnections;
     let said = "HTTP 429: Too many connected users".to_owned();
@@ -200,9 +200,9 @@ fn a_limit_of_the_project_is_told_as_what_it_is() {
     assert_eq!(disconnected(&one("joins")), away);
     let said = "HTTP 429: Too many joins per second".to_owned();
     assert_eq!(disconnected(&one("joins2")), (CauseKind::JoinRateLimited, said, true));
-    let limited = Replay::one("supabase-v1-too-large", "limited");
+    let limited = replay::one("supabase-v1-too-large", "limited");
     assert_eq!(kinds(&limited, "realtime:big"), [CauseKind::PresenceTooLarge]);
-    let main = Replay::one("supabase-v1-too-large", "main");
+    let main = replay::one("supabase-v1-too-large", "main");
     assert_eq!(disconnected(&main).0, CauseKind::ConnectionLost);
 }
 
@@ -220,7 +220,7 @@ fn a_refused_connection_has_the_cause_that_its_body_names() {
         ("unknown tenant (host)", CauseKind::TenantNotFound, Retry::Never),
         ("suspended tenant", CauseKind::TenantDisabled, Retry::Never),
     ] {
-        let replay = Replay::one("supabase-v1-connect-errors", connection);
+        let replay = replay::one("supabase-v1-connect-errors", connection);
         let (said, _, retries) = disconnected(&replay);
         assert_eq!((said, said.retry()), (kind, retry), "{connection}");
         assert!(!retries, "{connection}");
@@ -230,7 +230,7 @@ fn a_refused_connection_has_the_cause_that_its_body_names() {
 #[test]
 fn a_tenant_that_goes_away_announces_it_and_the_client_comes_back() {
     for connection in ["v1", "v2"] {
-        let replay = Replay::one("supabase-tenant-disconnect", connection);
+        let replay = replay::one("supabase-tenant-disconnect", connection);
         let join = &replay.joins[0];
         let announced = json!(["system", ["system", "ok", "Server requested disconnect"]]);
         assert_eq!(seen(&replay, join, usize::MAX).last(), Some(&announced));
@@ -239,13 +239,13 @@ fn a_tenant_that_goes_away_announces_it_and_the_client_comes_back() {
             (CauseKind::ServiceRestart, "close code 1012".into(), true),
         );
     }
-    let idle = Replay::one("supabase-idle-timeout", "silent");
+    let idle = replay::one("supabase-idle-timeout", "silent");
     assert_eq!(disconnected(&idle), (CauseKind::ClosedNormally, "close code 1000".into(), true));
 }
 
 #[test]
 fn a_channel_is_live_only_once_the_database_subscription_stands() {
-    let replay = Replay::one("supabase-v2-postgres-changes", "alice");
+    let replay = replay::one("supabase-v2-postgres-changes", "alice");
     let line_of = |wanted: fn(&ChannelEvent) -> bool| {
         let mut events = replay.events_of(replay.channel("realtime:pg2"));
         events.find(|(_, event)| wanted(event)).map(|(line, _)| line)
@@ -254,7 +254,7 @@ fn a_channel_is_live_only_once_the_database_subscription_stands() {
     assert_eq!(line_of(|event| matches!(event, ChannelEvent::System(_))), Some(7));
     assert_eq!(line_of(|event| matches!(event, ChannelEvent::Live)), Some(7));
     // With presence on as well, the later of the two decides.
-    let official = Replay::one("supabase-v2-official-client", "js");
+    let official = replay::one("supabase-v2-official-client", "js");
     let mut events = official.events_of(official.channel("realtime:js2"));
     let live = events.find(|(_, event)| matches!(event, ChannelEvent::Live));
     assert_eq!(live.map(|(line, _)| line), Some(10));
@@ -262,7 +262,7 @@ fn a_channel_is_live_only_once_the_database_subscription_stands() {
 
 #[test]
 fn a_subscription_that_fails_is_told_and_the_channel_never_becomes_live() {
-    let replay = Replay::one("supabase-v1-postgres-changes-errors", "alice");
+    let replay = replay::one("supabase-v1-postgres-changes-errors", "alice");
     for topic in ["realtime:pgerrj0", "realtime:pgerrj1", "realtime:pgerrj4", "realtime:pgerrj9"] {
         let join = replay.joins.iter().find(|join| join.topic == topic).expect("it was joined");
         let seen = seen(&replay, join, usize::MAX);
@@ -276,7 +276,7 @@ fn a_subscription_that_fails_is_told_and_the_channel_never_becomes_live() {
 /// 2 UPDATE where task=in.(two,three), 3 DELETE, 4 all of the schema, 5 all of every schema.
 #[test]
 fn a_row_change_is_delivered_to_exactly_the_bindings_it_matches() {
-    let replay = Replay::one("supabase-v2-postgres-changes", "alice");
+    let replay = replay::one("supabase-v2-postgres-changes", "alice");
     let seen = seen(&replay, &replay.joins[0], usize::MAX);
     let changes: Vec<(&Value, &str, &str)> = seen
         .iter()
@@ -310,7 +310,7 @@ fn a_row_change_is_delivered_to_exactly_the_bindings_it_matches() {
 
 #[test]
 fn numbers_that_no_double_holds_arrive_digit_for_digit() {
-    let replay = Replay::one("supabase-v2-postgres-changes", "alice");
+    let replay = replay::one("supabase-v2-postgres-changes", "alice");
     let mut changes =
         replay.events_of(replay.channel("realtime:pg2")).filter_map(|(line, event)| match event {
             ChannelEvent::Change { change, .. } if line == 30 => Some(change),
@@ -325,7 +325,7 @@ fn numbers_that_no_double_holds_arrive_digit_for_digit() {
 
 #[test]
 fn a_row_that_may_not_be_read_arrives_with_the_reason_and_nothing_else() {
-    let replay = Replay::one("supabase-v1-postgres-rls", "anon");
+    let replay = replay::one("supabase-v1-postgres-rls", "anon");
     let channel = replay.channel("realtime:rls1");
     let (_, change) = replay
         .events_of(channel)
@@ -341,7 +341,7 @@ fn a_row_that_may_not_be_read_arrives_with_the_reason_and_nothing_else() {
 
 #[test]
 fn broadcasts_arrive_in_order_as_text_as_bytes_and_from_the_database() {
-    let replay = Replay::one("supabase-v2-user-broadcast-binary", "bob");
+    let replay = replay::one("supabase-v2-user-broadcast-binary", "bob");
     let broadcasts: Vec<(String, Value)> = replay
         .events_of(replay.channel("realtime:ub"))
         .filter_map(|(_, event)| match event {
@@ -368,7 +368,7 @@ fn broadcasts_arrive_in_order_as_text_as_bytes_and_from_the_database() {
 
 #[test]
 fn a_trigger_tells_of_rows_in_broadcasts_that_can_be_read_as_such() {
-    let replay = Replay::one("supabase-v2-database-broadcast", "private");
+    let replay = replay::one("supabase-v2-database-broadcast", "private");
     let broadcasts: Vec<&Broadcast> = replay
         .events_of(replay.channel("realtime:private:room-db"))
         .filter_map(|(_, event)| match event {
@@ -407,7 +407,7 @@ fn a_trigger_tells_of_rows_in_broadcasts_that_can_be_read_as_such() {
 
 #[test]
 fn replayed_broadcasts_say_that_they_are_and_carry_their_id() {
-    let replay = Replay::one("supabase-v2-database-broadcast", "replay");
+    let replay = replay::one("supabase-v2-database-broadcast", "replay");
     let seen = seen(&replay, &replay.joins[0], 42);
     let replayed: Vec<(&Value, &Value)> = seen
         .iter()
@@ -427,21 +427,21 @@ fn replayed_broadcasts_say_that_they_are_and_carry_their_id() {
 
 #[test]
 fn what_cannot_be_used_is_a_violation_and_the_channel_goes_on() {
-    let alice = Replay::one("supabase-v2-broadcast", "alice");
+    let alice = replay::one("supabase-v2-broadcast", "alice");
     let [(21, Violation::Payload { topic, event })] = alice.violations()[..] else {
         panic!("{:?}", alice.violations());
     };
     assert_eq!((topic.as_str(), event.as_str()), ("realtime:bc2", "broadcast"));
     // A list as payload crashed the server's channel.
     assert_eq!(kinds(&alice, "realtime:bc2"), [CauseKind::ChannelCrashed]);
-    let v1 = Replay::one("supabase-v2-user-broadcast-binary", "v1client");
+    let v1 = replay::one("supabase-v2-user-broadcast-binary", "v1client");
     assert!(matches!(v1.violations()[..], [(41, Violation::Malformed(_))]));
     assert_eq!(v1.view("realtime:ub").state, ChannelState::Joined);
 }
 
 #[test]
 fn a_channel_without_the_right_to_write_is_told_by_silence_or_an_error() {
-    let replay = Replay::one("supabase-v2-private", "alice");
+    let replay = replay::one("supabase-v2-private", "alice");
     // A broadcast that the recording never answers, though `ack` is on.
     assert_eq!(replay.outcome(replay.push("7")), Some(&Outcome::Sent));
     for track in ["8", "11"] {
@@ -462,7 +462,7 @@ fn a_channel_without_the_right_to_write_is_told_by_silence_or_an_error() {
 #[test]
 fn a_channel_without_presence_ignores_the_diffs_it_is_sent() {
     for name in ["supabase-v1-presence", "supabase-v2-presence"] {
-        let replay = Replay::one(name, "nopres");
+        let replay = replay::one(name, "nopres");
         let told = replay.told.iter().filter(|told| told.event == "presence_diff").count();
         assert!(told > 0, "{name}");
         let view = &replay.channels[0];
@@ -477,7 +477,7 @@ fn a_channel_without_presence_ignores_the_diffs_it_is_sent() {
 
 #[test]
 fn refused_joins_hold_the_connection_and_what_waited_arrives_in_order() {
-    let replay = Replay::one("supabase-v2-refused-join-blocks", "alice");
+    let replay = replay::one("supabase-v2-refused-join-blocks", "alice");
     for topic in ["no2", "no3", "no4"] {
         let topic = format!("realtime:private:{topic}");
         assert_eq!(kinds(&replay, &topic), [CauseKind::Unauthorized]);

@@ -14,7 +14,7 @@ use realtime_proto::server::{
 use realtime_proto::wire::{self, Body, Encoding, Sender, Vsn};
 use realtime_proto::{Frame, Instant, Payload};
 use realtime_tests::encoding::hex;
-use realtime_tests::recording::{Recording, Step, What};
+use realtime_tests::recording::{self, Recording, Step, What};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -522,11 +522,11 @@ fn our_server_says_what_real_ones_said() {
     let mut compared = 0;
     let mut wrong = Vec::new();
     let mut unneeded: BTreeSet<_> = LEFT_OUT.iter().collect();
-    for name in Recording::names() {
+    for name in recording::names() {
         if !name.starts_with("supabase-") {
             continue;
         }
-        let play = Play::run(&Recording::load(&name));
+        let play = Play::run(&recording::load(&name));
         let said = || play.ours.iter().chain(&play.theirs);
         unneeded.retain(|left_out| !said().any(|said| play.is_out(said, left_out)));
         for is_control in [true, false] {

@@ -2,7 +2,7 @@
 
 use realtime_proto::Frame;
 use realtime_proto::wire::{Body, Envelope, FrameKind, Sender, Vsn, decode, encode};
-use realtime_tests::recording::{Connection, Recording, Step, What};
+use realtime_tests::recording::{self, Connection, Step, What, connections};
 
 /// Each recording with its data frames from the client and from the server, counted in the files
 /// by another program.
@@ -89,11 +89,11 @@ fn frames(connection: &Connection) -> impl Iterator<Item = (&Step, Vsn, Sender, 
 #[test]
 fn every_recorded_frame_decodes_but_those_that_are_no_envelopes() {
     let names: Vec<&str> = FRAMES.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(Recording::names(), names);
+    assert_eq!(recording::names(), names);
     let mut refused = Vec::new();
     for (name, from_client, from_server) in FRAMES {
         let (mut sent, mut received) = (0, 0);
-        for connection in Recording::load(name).connections() {
+        for connection in connections(&recording::load(name)) {
             for (_, vsn, from, frame) in frames(&connection) {
                 match from {
                     Sender::Client => sent += 1,
@@ -118,7 +118,7 @@ fn every_recorded_frame_decodes_but_those_that_are_no_envelopes() {
 #[test]
 fn what_phoenix_cannot_decode_is_exactly_what_we_cannot() {
     let (mut bad, mut good) = (0, 0);
-    for connection in Recording::load("phoenix-v2-malformed").connections() {
+    for connection in connections(&recording::load("phoenix-v2-malformed")) {
         let crashed = connection.steps.iter().any(|step| {
             matches!(&step.what, What::Close { from: Sender::Server, code: Some(1011), .. })
         });
@@ -132,7 +132,7 @@ fn what_phoenix_cannot_decode_is_exactly_what_we_cannot() {
 
 #[test]
 fn a_version_is_known_exactly_if_phoenix_upgrades_a_connection_that_asks_for_it() {
-    let connections = Recording::load("phoenix-connect").connections();
+    let connections = connections(&recording::load("phoenix-connect"));
     let asking = connections.iter().filter(|c| c.name.contains("vsn"));
     let known: Vec<(&str, Option<Vsn>, bool)> = asking
         .map(|connection| {
@@ -157,8 +157,8 @@ fn a_version_is_known_exactly_if_phoenix_upgrades_a_connection_that_asks_for_it(
 #[test]
 fn every_recorded_binary_frame_is_written_byte_for_byte() {
     let mut kinds = [[0; 5]; 2];
-    for name in Recording::names() {
-        for connection in Recording::load(&name).connections() {
+    for name in recording::names() {
+        for connection in connections(&recording::load(&name)) {
             for (step, vsn, from, frame) in frames(&connection) {
                 let (Frame::Binary(bytes), Ok(envelope)) = (frame, decode(vsn, from, frame)) else {
                     continue;
@@ -177,8 +177,8 @@ fn every_recorded_binary_frame_is_written_byte_for_byte() {
 #[test]
 fn every_recorded_text_frame_reads_the_same_after_it_was_written_again() {
     let mut texts = 0;
-    for name in Recording::names() {
-        for connection in Recording::load(&name).connections() {
+    for name in recording::names() {
+        for connection in connections(&recording::load(&name)) {
             for (step, vsn, from, frame) in frames(&connection) {
                 let (Frame::Text(_), Ok(envelope)) = (frame, decode(vsn, from, frame)) else {
                     continue;
@@ -198,7 +198,7 @@ fn every_recorded_text_frame_reads_the_same_after_it_was_written_again() {
 /// An echo of 300 kB, so nothing in between cuts at a buffer size.
 #[test]
 fn the_largest_recorded_push_and_its_echo_arrive_whole() {
-    let connections = Recording::load("phoenix-v2-binary").connections();
+    let connections = connections(&recording::load("phoenix-v2-binary"));
     let payloads: Vec<(Sender, usize)> = connections
         .iter()
         .flat_map(frames)

@@ -6,7 +6,7 @@ use realtime_proto::{ChannelEvent, ChannelId, ChannelState, Member, Meta, Outcom
 use serde_json::Value;
 
 use super::ledger::{Account, Members, accounts, seen, shown};
-use super::{Join, Replay};
+use super::{Join, Look, Replay};
 
 /// Asserts that a replayed connection went as recorded:
 ///

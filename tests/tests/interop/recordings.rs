@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use realtime_proto::wire::Sender;
 use realtime_proto::{ChannelEvent, ChannelId, PresenceCall, PresenceDiff};
 use realtime_tests::node::Script;
-use realtime_tests::recording::Recording;
-use realtime_tests::replay::{Replay, View};
+use realtime_tests::recording;
+use realtime_tests::replay::{self, Replay, View};
 use serde_json::{Value, json};
 
 use crate::shown::{write_calls, write_diff};
@@ -83,8 +83,8 @@ fn members(view: &View) -> Vec<Value> {
 fn the_presence_of_every_recording_is_seen_as_the_official_client_sees_it() {
     let Some(mut npm) = Script::start("recordings") else { return };
     let (mut snapshots, mut diffs, mut ends) = (0, 0, 0);
-    for name in Recording::names() {
-        for replay in Replay::all(&name) {
+    for name in recording::names() {
+        for replay in replay::all(&name) {
             let channels = told(&replay);
             let question = |told: &Told| {
                 let messages = told.messages.iter().map(|(_, message)| message.clone());

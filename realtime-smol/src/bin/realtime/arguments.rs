@@ -1,5 +1,7 @@
 //! What the command line says.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use realtime_proto::manager::Entity;
 use realtime_proto::wire::{Sender, Vsn};
@@ -29,6 +31,9 @@ pub(crate) enum Command {
     Presence(PresenceArguments),
     /// Broadcast one message to everyone who listens to an entity.
     Broadcast(BroadcastArguments),
+    /// Play one connection of a recording to a client, and print what an application would have
+    /// seen.
+    Replay(ReplayArguments),
     /// Read frames from standard input, one a line (binary ones as `hex:…`), and print what they
     /// say.
     Inspect {
@@ -100,6 +105,15 @@ pub(crate) struct BroadcastArguments {
     /// The payload, for instance '{"x":1}'.
     #[arg(value_name = "JSON")]
     pub(crate) payload: String,
+}
+
+#[derive(Args)]
+pub(crate) struct ReplayArguments {
+    /// The recording: JSON objects, one a line.
+    pub(crate) file: PathBuf,
+    /// The connection; without it the first one in the file whose protocol version is known.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) conn: Option<String>,
 }
 
 #[derive(Args)]

@@ -8,6 +8,7 @@ mod inspect;
 mod listen;
 mod output;
 mod presence;
+mod replay;
 mod serve;
 mod serve_arguments;
 mod session;
@@ -41,6 +42,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Listen(listen) => smol::block_on(listen::run(listen, output)),
         Command::Presence(presence) => smol::block_on(presence::run(presence, output)),
         Command::Broadcast(broadcast) => smol::block_on(broadcast::run(broadcast, output)),
+        Command::Replay(arguments) => replay::run(&arguments, output),
         Command::Inspect { vsn, from } => {
             let output = BufWriter::new(io::stdout().lock());
             Ok(inspect::run(vsn, from.into(), io::stdin().lock(), output)?)

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use realtime_proto::{ConfigError, PayloadError};
 use realtime_smol::Error;
+use realtime_smol::recording::{RecordingError, ReplayError};
 use serde_json::{Value, json};
 
 /// Where lines go.
@@ -15,6 +16,11 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) const fn new(json: bool) -> Self {
         Self { json }
+    }
+
+    /// Whether it is read by programs.
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Prints one line: `object` for programs, `text` for people.
@@ -89,6 +95,18 @@ impl From<Error> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
+        Self::Said(error.to_string())
+    }
+}
+
+impl From<RecordingError> for Failure {
+    fn from(error: RecordingError) -> Self {
+        Self::Said(error.to_string())
+    }
+}
+
+impl From<ReplayError> for Failure {
+    fn from(error: ReplayError) -> Self {
         Self::Said(error.to_string())
     }
 }
