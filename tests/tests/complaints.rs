@@ -39,6 +39,8 @@
 //! | phoenix#1483 | `a_real_server_lets_a_topic_be_closed_and_opened_at_once_too` |
 //! | supabase-py#1297 | `a_channel_says_what_it_waits_for_and_since_when` |
 //! | realtime#1414, supabase-js#2294 | `an_error_has_a_kind_the_servers_words_and_advice` |
+//! | supabase-flutter#536, realtime#1588 | `a_broadcast_that_came_to_nothing_says_why_and_what_to_do` |
+//! | supabase-kt#255, realtime#303 | `what_was_missed_is_told_again_on_a_private_channel_and_its_window_on_a_public_one` |
 //! | realtime#252 | `a_row_that_was_too_large_says_that_it_is_not_whole` |
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
@@ -129,7 +131,7 @@ fn every_complaint_of_the_table_has_its_scenario() {
         assert!(tests.contains(&format!("#[test]\nfn {name}() {{")), "{name}");
         named += 1;
     }
-    assert_eq!(named, 38);
+    assert_eq!(named, 40);
 }
 
 #[test]
