@@ -7,6 +7,7 @@ use core::time::Duration;
 use crate::backoff::Backoff;
 use crate::limits::Limits;
 use crate::payload::Payload;
+use crate::presence::GRACE;
 use crate::push::Overflow;
 use crate::secret::Secret;
 use crate::supabase::{BroadcastApi, JoinConfig};
@@ -80,7 +81,8 @@ impl Config {
     ///
     /// A connection that died in silence is found by the next heartbeat. The attempt that follows
     /// may wait its longest delay, and so may a join that was lost; joins take their turns. The
-    /// time that messages are under way comes on top.
+    /// time that messages are under way comes on top, and so does what a join is told to
+    /// [wait](crate::supabase::PostgresChangesOptions::wait) for its row changes.
     ///
     /// # Examples
     ///
@@ -317,6 +319,8 @@ pub struct ChannelConfig {
     pub(crate) flavor: Flavor,
     pub(crate) rejoin: Option<Backoff>,
     pub(crate) overflow: Overflow,
+    pub(crate) presence_grace: Duration,
+    pub(crate) presence_calls: bool,
 }
 
 /// Which server application a channel talks to.
@@ -372,8 +376,35 @@ impl ChannelConfig {
         self
     }
 
+    /// The same, with another span for which a member may be missing after a reconnect before it is
+    /// told as gone. Default 5 s; zero tells at once.
+    ///
+    /// A client that was cut off with this one is back within a moment, and so is this client's
+    /// own entry; neither has left then. [`Presence`](crate::Presence) does not wait: it is the
+    /// server's as soon as the snapshot came.
+    #[must_use]
+    pub const fn with_presence_grace(mut self, grace: Duration) -> Self {
+        self.presence_grace = grace;
+        self
+    }
+
+    /// The same, telling the calls of phoenix.js's `Presence` as
+    /// [`PresenceCalls`](crate::ChannelEvent::PresenceCalls) besides the folded changes. Default
+    /// off: it copies every member a call names.
+    #[must_use]
+    pub const fn with_presence_calls(mut self) -> Self {
+        self.presence_calls = true;
+        self
+    }
+
     const fn new(flavor: Flavor) -> Self {
-        Self { flavor, rejoin: None, overflow: Overflow::Refuse }
+        Self {
+            flavor,
+            rejoin: None,
+            overflow: Overflow::Refuse,
+            presence_grace: GRACE,
+            presence_calls: false,
+        }
     }
 
     pub(crate) const fn presence(&self) -> bool {

@@ -19,6 +19,8 @@ use crate::token::Token;
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) rng: Rng,
+    /// Where maps put the keys that strangers choose, so that nobody can make them collide.
+    pub(crate) key_seed: u64,
     /// The latest time that any input brought; it never goes back.
     pub(crate) now: Instant,
     /// When the newest of the requests was made that the server answered: what it had sent by then
@@ -42,6 +44,7 @@ impl Context {
     pub(crate) fn new(config: Config, connection: ConnectionId, seed: u64, now: Instant) -> Self {
         Self {
             rng: Rng::new(seed),
+            key_seed: Rng::new(!seed).next_u64(),
             now,
             whole_until: now,
             overflowed: None,

@@ -1,13 +1,14 @@
 //! What a client tells its application.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
 use crate::channel::{Gap, Recovery};
 use crate::ids::{ChannelId, PushId, SocketId};
 use crate::payload::Payload;
-use crate::presence::PresenceDiff;
+use crate::presence::{PresenceCall, PresenceDiff};
 use crate::supabase::{Broadcast, Cause, CauseKind, Change, System};
 use crate::time::Instant;
 use crate::wire::DecodeError;
@@ -74,12 +75,26 @@ pub enum ChannelEvent {
         /// The change.
         change: Change,
     },
+    /// Row changes do not flow, though the channel is joined; whatever else it asked for does.
+    ///
+    /// With a [retry](crate::supabase::CauseKind::retry) of `Backoff` the server tries again by
+    /// itself, and the channel is [`Live`](Self::Live) once that worked. With `Never` what was asked
+    /// for cannot be had: change the bindings, or [`rejoin`](crate::Channel::rejoin) after mending
+    /// the database. One binding that is refused fails all of the channel.
+    ChangesStopped {
+        /// Why.
+        cause: Cause,
+    },
     /// Messages may have been missed while the channel was away (G10).
     Gap(Gap),
     /// A private channel was joined again, and its stored broadcasts were replayed (G10).
     Recovered(Recovery),
     /// Members came, changed or went.
     Presence(PresenceDiff),
+    /// What the `Presence` of phoenix.js calls for one message, on a channel
+    /// [`with_presence_calls`](crate::ChannelConfig::with_presence_calls); comes before the
+    /// folded change.
+    PresenceCalls(Vec<PresenceCall>),
     /// The server said something about the channel.
     System(System),
     /// A message of a Phoenix application came.

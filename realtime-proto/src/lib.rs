@@ -170,7 +170,7 @@ pub use event::{BindingId, BindingSet, ChannelEvent, Event, Outcome, Status, Vio
 pub use ids::{ChannelId, ConnectionId, PushId, SocketId};
 pub use limits::Limits;
 pub use payload::{Payload, PayloadError};
-pub use presence::{Member, Meta, Presence, PresenceDiff};
+pub use presence::{Member, Meta, Presence, PresenceCall, PresenceDiff, PresenceUpdate};
 pub use push::{BroadcastOptions, Overflow, PushOptions};
 pub use secret::Secret;
 pub use stats::Stats;

@@ -75,11 +75,6 @@ impl Payload {
         Self { bytes: Bytes::from_static(b"{}"), json: true }
     }
 
-    /// The same content in memory of its own, so that the frame it came in can go.
-    pub(crate) fn detached(&self) -> Self {
-        Self { bytes: Bytes::copy_from_slice(&self.bytes), json: self.json }
-    }
-
     /// JSON that was just written or checked by this crate.
     pub(crate) const fn trusted_json(bytes: Bytes) -> Self {
         Self { bytes, json: true }

@@ -32,6 +32,8 @@ pub enum Timer {
     Leave(ChannelId),
     /// The presence budget of this channel has room again.
     Presence(ChannelId),
+    /// Who is missing from this channel's presence since a reconnect counts as gone.
+    PresenceGrace(ChannelId),
     /// The replay that this channel asked for has come, as far as it comes.
     Replay(ChannelId),
     /// The push has waited long enough.

@@ -231,10 +231,11 @@ fn settle(world: &mut World, apps: &[App]) {
         }
         assert_eq!(app.pushes, ended, "each push of {} has an outcome (G3)", app.name);
         let everybody: Vec<String> = apps.iter().map(|app| app.name.clone()).collect();
-        let seen: Vec<String> = world.client(app.node, |client, _| {
+        let mut seen: Vec<String> = world.client(app.node, |client, _| {
             let room = client.channel(app.channels[0]).expect("it is wanted");
             room.presence().members().map(|(key, _)| key.into()).collect()
         });
+        seen.sort();
         assert_eq!(seen, everybody, "{} sees who is there (G9)", app.name);
     }
 }

@@ -111,6 +111,7 @@ fn describe_channel(event: &ChannelEvent) -> String {
         ChannelEvent::Gap(gap) => describe_gap(gap),
         ChannelEvent::Recovered(recovery) => describe_recovery(recovery),
         ChannelEvent::System(_) => "system".into(),
+        ChannelEvent::ChangesStopped { cause } => format!("changes stopped: {}", cause.kind),
         ChannelEvent::Message { event, .. } => format!("message {event}"),
         ChannelEvent::PushEnded { push, outcome } => {
             use realtime_proto::Outcome;

@@ -6,6 +6,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::collections::BTreeMap;
 
+use realtime_proto::supabase::Retry;
 use realtime_proto::{
     self as proto, Awaits, ChannelConfig, ChannelEvent, ChannelId, ChannelState, CloseReason,
     Config, Event, Frame, Instant, Member, Outcome, Payload, PushError, PushId, Secret, SocketId,
@@ -197,8 +198,8 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`Error::NotLive`] with the cause when the channel gave up, [`Error::Closed`] when it is
-    /// gone.
+    /// [`Error::NotLive`] with the cause when the channel gave up or its row changes were refused
+    /// for good, [`Error::Closed`] when it is gone.
     ///
     /// # Cancel safety
     ///
@@ -266,17 +267,13 @@ impl Channel {
         self.with(move |mut channel, now| channel.untrack(now)).await?.map_err(Error::from)
     }
 
-    /// The members of the channel, in the order of their keys.
+    /// The members of the channel, in the order in which they came.
     ///
     /// # Errors
     ///
     /// [`Error::Closed`] when the channel is gone.
     pub async fn presence(&self) -> Result<Vec<Member>, Error> {
-        self.with(|channel, _| {
-            let members = channel.presence().members();
-            members.map(|(key, metas)| Member { key: key.into(), metas: metas.to_vec() }).collect()
-        })
-        .await
+        self.with(|channel, _| channel.presence().list().collect()).await
     }
 
     /// The state of the channel.
@@ -400,6 +397,12 @@ impl Task {
         if let ChannelEvent::Errored { cause, retry_at: None } = &event {
             // Without a connection the channel is back when the connection is.
             if self.client.is_connected() {
+                self.end_wait(id, &Err(Error::NotLive(cause.clone())));
+            }
+        }
+        if let ChannelEvent::ChangesStopped { cause } = &event {
+            // Otherwise the server tries again by itself.
+            if cause.kind.retry() == Retry::Never {
                 self.end_wait(id, &Err(Error::NotLive(cause.clone())));
             }
         }

@@ -4,14 +4,14 @@
 // In: {"vsn", "forget", "steps": [[what, …], …]}, where a step is one of
 //   ["state" | "diff", "current" | "old" | null, payload]   a message, and the join that it names
 //   ["ok"] ["crash"] ["rejoin"] ["cut"]
-// Out: for each step the members by key, and who came, changed and went, which is null when nothing
-// was to be told, and what was thrown. With "forget" the diffs that are held for a snapshot are
+// Out: for each step the callbacks, the members, who came, changed and went, which is null when
+// nothing was to be told, and what was thrown. With "forget" the diffs that are held for a snapshot are
 // dropped when the channel joins again, which the library does not do by itself.
 //
 // In: {"op", "state", "input"}. Out: what the function of that name makes of it.
 import { Presence, Socket } from "phoenix"
 import { lines, say } from "./lines.mjs"
-import { fold, members, parsed } from "./members.mjs"
+import { fold, members, note, parsed } from "./members.mjs"
 
 const TOPIC = "room:interop"
 
@@ -123,11 +123,9 @@ class Peer {
 function run({ vsn, forget, steps }) {
   timers.clear()
   const peer = new Peer(vsn)
-  let syncs = 0
-  peer.presence.onSync(() => (syncs += 1))
+  const calls = note(peer.presence)
   let before = []
   return steps.map((step) => {
-    syncs = 0
     let thrown
     try {
       peer.step(step)
@@ -136,10 +134,10 @@ function run({ vsn, forget, steps }) {
     }
     const [what] = step
     if (forget && ["rejoin", "cut"].includes(what)) peer.presence.pendingDiffs = []
-    const after = members(peer.presence)
-    const shown = fold(before, after, what === "state" && syncs > 0)
+    const [told, after] = [calls.splice(0), members(peer.presence)]
+    const change = fold(before, after, what === "state" && told.length > 0)
     before = after
-    return { members: parsed(after), fold: shown, thrown }
+    return { calls: told, members: parsed(after), fold: change, thrown }
   })
 }
 

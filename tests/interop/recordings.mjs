@@ -1,11 +1,11 @@
 // A recorded channel, told to the Channel and the Presence of the npm package `phoenix`. The socket
 // is a pretence that gives the refs of the recording.
 //
-// In: [["phx_join", ref] | [event, join_ref, payload], …]. Out: for each the callbacks' fold, which
-// is null when nothing was to be told, and the members in the end.
+// In: [["phx_join", ref] | [event, join_ref, payload], …]. Out: for each the callbacks, and who came,
+// changed and went, which is null when nothing was to be told; and the members in the end.
 import { Channel, Presence } from "phoenix"
 import { lines, say } from "./lines.mjs"
-import { fold, members, parsed } from "./members.mjs"
+import { fold, members, note, parsed } from "./members.mjs"
 
 const TOPIC = "recorded"
 
@@ -28,25 +28,21 @@ function run(messages) {
   }
   const channel = new Channel(TOPIC, {}, socket)
   const presence = new Presence(channel)
-  let syncs = 0
-  presence.onSync(() => (syncs += 1))
+  const calls = note(presence)
   let before = []
-  const folds = messages.map(([event, join_ref, payload]) => {
-    syncs = 0
+  const steps = messages.map(([event, join_ref, payload]) => {
     if (event === "phx_join") {
       ref = join_ref
       channel.rejoin()
-      return null
-    }
-    if (channel.isMember(TOPIC, event, payload, join_ref)) {
+    } else if (channel.isMember(TOPIC, event, payload, join_ref)) {
       channel.trigger(event, payload, null, join_ref)
     }
-    const after = members(presence)
-    const shown = fold(before, after, event === "presence_state" && syncs > 0)
+    const [told, after] = [calls.splice(0), members(presence)]
+    const change = fold(before, after, event === "presence_state" && told.length > 0)
     before = after
-    return shown
+    return { calls: told, fold: change }
   })
-  return { folds, members: parsed(before) }
+  return { steps, members: parsed(before) }
 }
 
 for await (const messages of lines()) say(run(messages))

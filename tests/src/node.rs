@@ -4,6 +4,7 @@
 //! one line on stderr says what was left out. With `REALTIME_INTEROP=required` in the environment
 //! they fail instead.
 
+use core::time::Duration;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use std::sync::OnceLock;
 use std::{env, process};
 
 use serde_json::Value;
-use smol::future;
+use smol::Timer;
+use smol::future::{self, FutureExt};
 use smol::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use smol::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use smol::stream::StreamExt;
@@ -20,6 +22,8 @@ use smol::stream::StreamExt;
 const NODE_MIN: u32 = 20;
 /// So many lines are on their way at once.
 const BATCH: usize = 256;
+/// How long they may take, which is a thousand times what they do take.
+const BATCH_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running script; it ends when it is dropped.
 #[derive(Debug)]
@@ -99,7 +103,11 @@ impl Script {
                 }
                 answers
             };
-            let (asked, answers) = smol::block_on(future::zip(ask, hear));
+            let hangs = async {
+                Timer::after(BATCH_WITHIN).await;
+                panic!("{name}.mjs did not answer in {BATCH_WITHIN:?}");
+            };
+            let (asked, answers) = smol::block_on(future::zip(ask, hear).or(hangs));
             asked.expect("it answered all");
             for (at, answer) in answers.iter().enumerate() {
                 check(batch * BATCH + at, answer);

@@ -454,6 +454,8 @@ impl Player<'_> {
                 if presence { config.with_presence() } else { config }
             }
         };
+        // Recordings end before a grace does, and say at once what is so.
+        let config = config.with_presence_grace(Duration::ZERO).with_presence_calls();
         let before = self.replay.joins.iter().rev().find(|before| before.topic == join.topic);
         let same = before.is_some_and(|before| before.payload == join.payload);
         let open = self.client.channel_by_topic(&join.topic);

@@ -15,7 +15,7 @@ use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig};
 use realtime_proto::wire::{Body, Sender, Vsn, decode};
 use realtime_proto::{
     Bytes, ChannelConfig, ChannelEvent, ChannelId, Client, Config, Event, Frame, Instant, Outcome,
-    Payload, Secret, SocketId, Transmit,
+    Payload, Presence, Secret, SocketId, Transmit,
 };
 
 thread_local! {
@@ -252,6 +252,39 @@ fn a_delivered_message_costs_its_event_name_at_most() {
         count
     });
     assert!(count <= 1, "{count}");
+}
+
+/// A member with one meta that was updated so many times.
+fn entry(member: usize, update: usize) -> String {
+    format!(r#""member{member:06}":{{"metas":[{{"phx_ref":"F{update:08}","name":"Ana"}}]}}"#)
+}
+
+#[test]
+fn a_presence_change_allocates_as_often_among_a_hundred_thousand_as_among_ten() {
+    let counts = [10, 1_000, 100_000].map(|members| {
+        let mut presence = Presence::default();
+        let entries: Vec<String> = (0..members).map(|member| entry(member, 0)).collect();
+        let state = Payload::from_json(format!("{{{}}}", entries.join(","))).unwrap();
+        presence.handle_state(&state, NOW).unwrap();
+        let mut change = |joins: &str, leaves: &str| {
+            let diff = format!(r#"{{"joins":{{{joins}}},"leaves":{{{leaves}}}}}"#);
+            let diff = Payload::from_json(diff).unwrap();
+            let (count, told) = counted(|| presence.handle_diff(&diff).unwrap());
+            let told = told.diff;
+            assert_eq!(told.joined.len() + told.updated.len() + told.left.len(), 1);
+            count
+        };
+        let mut update = 0;
+        let updates = warmed(|| {
+            update += 1;
+            change(&entry(7, update), &entry(7, update - 1))
+        });
+        // The leave makes room for the join, so that no queue grows.
+        let leaves = change("", &entry(members - 1, 0));
+        let joins = change(&entry(members - 1, 0), "");
+        [updates, leaves, joins]
+    });
+    assert_eq!(counts[1..], [counts[0]; 2]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use realtime_proto::supabase::JoinConfig;
 use realtime_proto::wire::Vsn;
 use realtime_proto::{
     ChannelConfig, ChannelEvent, ChannelId, Client, Config, Event, Frame, Instant, Member, Payload,
-    PresenceDiff, SocketId, Transmit,
+    Presence, PresenceCall, PresenceDiff, SocketId, Transmit,
 };
 use realtime_tests::fixture;
 use serde_json::{Value, json};
@@ -179,6 +179,100 @@ fn a_diff_that_comes_before_the_snapshot_counts_after_it() {
         let diffs = talk.presence_events();
         assert_eq!(diffs.len(), 1, "{}: told once", case["name"]);
         assert!(diffs[0].synced && diffs[0].updated.is_empty() && diffs[0].left.is_empty());
+    }
+}
+
+/// A presence on its own that has the state of a case, then what it says to the input.
+fn calls(case: &Value) -> (Presence, Vec<PresenceCall>) {
+    let payload = |value: &Value| Payload::json(value).unwrap();
+    let mut presence = Presence::default().with_calls();
+    presence.handle_state(&payload(&case["state"]), NOW).unwrap();
+    let told = match message(case) {
+        "presence_state" => presence.handle_state(&payload(&case["input"]), NOW),
+        _ => presence.handle_diff(&payload(&case["input"])),
+    };
+    (presence, told.unwrap().calls)
+}
+
+/// A member as the official client has it: its metas, and what stands beside them.
+fn official(member: &Member) -> Value {
+    let extra = member.extra.as_ref().map(|extra| extra.to::<Value>().unwrap());
+    let mut entry = extra.unwrap_or_else(|| json!({}));
+    entry["metas"] = member.metas.iter().map(shown).collect();
+    entry
+}
+
+#[test]
+fn every_case_makes_the_calls_of_the_official_client() {
+    for case in cases() {
+        let (presence, calls) = calls(&case);
+        let (last, calls) = calls.split_last().unwrap();
+        assert_eq!(*last, PresenceCall::Sync, "{}", case["name"]);
+        let calls = calls.iter().map(|call| match call {
+            PresenceCall::Join { current, new } => json!({
+                "cb": "onJoin", "key": new.key, "current": current.as_ref().map(official),
+                "arg": official(new),
+            }),
+            PresenceCall::Leave { current, left } => json!({
+                "cb": "onLeave", "key": left.key, "current": official(current),
+                "arg": official(left),
+            }),
+            PresenceCall::Sync => panic!("{}: synced twice", case["name"]),
+        });
+        assert_eq!(calls.collect::<Value>(), case["calls"], "{}", case["name"]);
+        let members = presence.list().map(|member| (member.key.clone(), official(&member)));
+        assert_eq!(members.collect::<Value>(), case["result"], "{}", case["name"]);
+    }
+}
+
+/// What realtime-js makes of a member: its metas, with `phx_ref` under another name (§4.3).
+fn realtime_js(metas: &[realtime_proto::Meta]) -> Value {
+    let metas = metas.iter().map(|meta| {
+        let mut value = meta.to::<serde_json::Map<String, Value>>().unwrap();
+        value.remove("phx_ref_prev");
+        let phx_ref = value.remove("phx_ref").unwrap();
+        value.insert("presence_ref".into(), phx_ref);
+        Value::from(value)
+    });
+    metas.collect()
+}
+
+#[test]
+fn the_events_and_the_state_of_realtime_js_follow_from_the_calls() {
+    for case in cases() {
+        let (presence, calls) = calls(&case);
+        let events = calls.iter().filter_map(|call| match call {
+            PresenceCall::Join { current, new } => Some(json!({
+                "event": "join", "key": new.key, "newPresences": realtime_js(&new.metas),
+                "currentPresences": realtime_js(current.as_ref().map_or(&[], |m| &m.metas)),
+            })),
+            PresenceCall::Leave { current, left } => Some(json!({
+                "event": "leave", "key": left.key, "leftPresences": realtime_js(&left.metas),
+                "currentPresences": realtime_js(&current.metas),
+            })),
+            PresenceCall::Sync => None,
+        });
+        assert_eq!(events.collect::<Value>(), case["realtime_js_events"], "{}", case["name"]);
+        // Its state is a plain object, which cannot have this key; ours can.
+        let members = presence.members().filter(|(key, _)| *key != "__proto__");
+        let members = members.map(|(key, metas)| (key.to_owned(), realtime_js(metas)));
+        assert_eq!(members.collect::<Value>(), case["realtime_js_state"], "{}", case["name"]);
+    }
+}
+
+#[test]
+fn a_client_tells_the_same_calls_before_the_folded_change() {
+    for case in cases() {
+        let mut talk = Talk::new(Vsn::V2, flavours()[0].clone().with_presence_calls());
+        talk.tell("presence_state", None, &case["state"]);
+        talk.presence_events();
+        talk.tell(message(&case), None, &case["input"]);
+        let Some(Event::Channel(_, ChannelEvent::PresenceCalls(told))) = talk.client.poll_event()
+        else {
+            panic!("{}: the calls are told", case["name"]);
+        };
+        assert_eq!(told, calls(&case).1, "{}", case["name"]);
+        assert_eq!(talk.presence_events().len(), 1, "{}", case["name"]);
     }
 }
 

@@ -1,10 +1,11 @@
 //! `column_values.json`: what the official client makes of values that came as text, and what ours
-//! makes of them. `filters.json`: the same for filters.
+//! makes of them. `filters.json`: the same for filters. And what holds for every value.
 
+use proptest::prelude::*;
 use realtime_proto::Payload;
 use realtime_proto::supabase::{Column, ColumnFilter, Filter, FilterBuilder, FilterError};
 use realtime_tests::fixture;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Where the protocol sheet calls the official client lossy, what PostgreSQL meant: by type and
 /// text, as JSON.
@@ -81,5 +82,101 @@ fn every_vector_of_filters_is_built_and_read_back() {
                 assert_eq!(error, FilterError::NoValues { column: "s".into() });
             }
         }
+    }
+}
+
+/// A text as PostgreSQL writes it as an element of an array: with quotes around it wherever it
+/// could be taken for something else.
+fn element(text: &str) -> String {
+    let special = |c: char| matches!(c, ',' | '{' | '}' | '"' | '\\') || c.is_ascii_whitespace();
+    if !text.is_empty() && !text.contains(special) && !text.eq_ignore_ascii_case("null") {
+        return text.into();
+    }
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// An array of texts and nulls, in JSON and as PostgreSQL writes it.
+fn arrays() -> impl Strategy<Value = (Value, String)> {
+    let text = prop_oneof!["[a-zN{},\"\\\\ ]{0,4}", any::<String>(), Just("null".to_owned())];
+    let leaf = prop::option::of(text).prop_map(|text| {
+        (json!(text), text.map_or_else(|| "NULL".to_owned(), |text| element(&text)))
+    });
+    let of = |inner: BoxedStrategy<(Value, String)>| {
+        let elements = prop::collection::vec(inner, 0..4);
+        elements.prop_map(|elements| {
+            let (values, texts): (Vec<Value>, Vec<String>) = elements.into_iter().unzip();
+            (Value::Array(values), format!("{{{}}}", texts.join(",")))
+        })
+    };
+    let flat = of(leaf.boxed());
+    prop_oneof![flat.clone(), of(flat.boxed())]
+}
+
+/// Types of every branch, and some that are none.
+const TYPES: [&str; 12] = [
+    "bool",
+    "int8",
+    "numeric",
+    "jsonb",
+    "timestamp",
+    "text",
+    "_text",
+    "_int4",
+    "_jsonb",
+    "__text",
+    "_",
+    "",
+];
+
+fn filter_condition() -> impl Strategy<Value = (String, u8, bool, Vec<String>)> {
+    let column = "[a-z_.é\\\\][a-z_. é\\\\]{0,3}[a-z]";
+    let value = prop_oneof!["[a-z,()\"\\\\. ]{0,5}", any::<String>()];
+    (column, any::<u8>(), any::<bool>(), prop::collection::vec(value, 1..5))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_array_reads_back_as_what_it_was_written_from((values, text) in arrays()) {
+        let converted = Column::new("c", "_text").convert(&Payload::json(&text).unwrap());
+        prop_assert_eq!(converted.to::<Value>().unwrap(), values, "{}", text);
+    }
+
+    #[test]
+    fn every_text_stays_or_becomes_json(text in any::<String>(), type_name in prop::sample::select(&TYPES[..])) {
+        for text in [format!("{{{text}}}"), text] {
+            let value = Payload::json(&text).unwrap();
+            let converted = Column::new("c", type_name).convert(&value);
+            prop_assert!(Payload::from_json(converted.as_json().unwrap()).is_ok());
+        }
+    }
+
+    #[test]
+    fn every_64_bit_integer_arrives_digit_for_digit(number in any::<i64>()) {
+        let value = Payload::json(&number.to_string()).unwrap();
+        prop_assert_eq!(Column::new("c", "int8").convert(&value).to::<i64>(), Ok(number));
+    }
+
+    #[test]
+    fn every_filter_that_is_built_reads_back(conditions in prop::collection::vec(filter_condition(), 0..4)) {
+        let mut builder = Filter::builder();
+        for (column, operator, negated, values) in &conditions {
+            let column = builder.column(column);
+            let column = if *negated { column.not() } else { column };
+            let value = &values[0];
+            builder = match operator % 8 {
+                0 => column.eq(value),
+                1 => column.gte(value),
+                2 => column.like(value),
+                3 => column.imatches(value),
+                4 => column.is_distinct(value),
+                5 => column.is_unknown(),
+                _ => column.one_of(values),
+            };
+        }
+        let filter = builder.build().unwrap();
+        let text = filter.to_string();
+        prop_assert_eq!(text.parse(), Ok(filter), "{}", text);
     }
 }

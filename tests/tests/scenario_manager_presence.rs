@@ -152,6 +152,22 @@ fn leaving_the_presence_ends_its_leases_and_everyone_sees_it() {
 }
 
 #[test]
+fn nobody_comes_or_goes_while_the_connection_is_away() {
+    let mut world = World::seed(1);
+    let (ana, ben) = (connected(&mut world), connected(&mut world));
+    join(&mut world, ana, User::new("u1"));
+    let seat = join(&mut world, ben, User::new("u2"));
+    world.run_for(secs(1));
+    let before = people(&world, ben, seat).len();
+    world.cut(ben);
+    world.run_for(secs(10));
+    assert_eq!(statuses(&world, ben, seat).last(), Some(&"live"));
+    let told = people(&world, ben, seat);
+    assert!(told[before..].iter().all(|diff| diff.joined.is_empty()), "{told:?}");
+    assert!(told[before..].iter().any(|diff| diff.synced), "the view equals the server's again");
+}
+
+#[test]
 fn a_key_of_another_client_names_its_user_by_what_it_tracks() {
     let mut world = World::seed(1);
     let ana = connected(&mut world);

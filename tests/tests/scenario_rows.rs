@@ -2,14 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use realtime_proto::manager::{Entity, EntityOptions, Manager, ManagerConfig};
 use realtime_proto::server::ServerConfig;
 use realtime_proto::supabase::{
-    Binding, BindingError, ChangeEvent, Filter, JoinConfig, PostgresChangesOptions,
+    Binding, BindingError, CauseKind, ChangeEvent, Completeness, Filter, JoinConfig,
+    PostgresChangesOptions,
 };
 use realtime_proto::{
-    Backoff, BindError, ChannelConfig, ChannelId, Client, Config, ConfigBuilder, Instant, OpenError,
+    Awaits, Backoff, BindError, BindingId, BindingSet, ChannelConfig, ChannelEvent, ChannelId,
+    ChannelState, Client, Config, ConfigBuilder, Event, Instant, OpenError, Payload, Stream,
 };
 use realtime_sim::{World, describe};
 use realtime_tests::peer::Peer;
@@ -190,4 +193,294 @@ fn a_connection_that_a_waiting_join_holds_is_not_taken_for_dead() {
     let told = told_by_a_server_that_waits(secs(20), secs(19));
     assert!(told.iter().all(|line| !line.contains("disconnected")), "{told:?}");
     assert_eq!(told.last().unwrap(), "39.040s ch0.1 live");
+}
+
+/// Says something on the topic, on the first join.
+fn say(peer: &mut Peer, event: &str, payload: &str) {
+    peer.say(&format!(r#"["1",null,"{TOPIC}","{event}",{payload}]"#));
+}
+
+/// Accepts a join for all changes of these tables, with these ids.
+fn accept(peer: &mut Peer, join_ref: u32, tables: &[(&str, u64)]) {
+    let bindings = tables.iter().map(|(table, id)| {
+        format!(r#"{{"id":{id},"event":"*","schema":"public","table":"{table}","filter":null}}"#)
+    });
+    let bindings: Vec<String> = bindings.collect();
+    peer.say(&format!(
+        r#"["{join_ref}","{join_ref}","{TOPIC}","phx_reply",{{"status":"ok","response":{{"postgres_changes":[{}]}}}}]"#,
+        bindings.join(",")
+    ));
+}
+
+fn system(peer: &mut Peer, status: &str, message: &str) {
+    let text = Payload::json(message).unwrap();
+    let text = text.as_json().unwrap();
+    say(
+        peer,
+        "system",
+        &format!(
+            r#"{{"extension":"postgres_changes","status":"{status}","message":{text},"channel":"room"}}"#
+        ),
+    );
+}
+
+const SUBSCRIBED: &str = "Subscribed to PostgreSQL";
+
+const UNPUBLISHED: &str = "Unable to subscribe to changes with given parameters. Please check \
+    Realtime is enabled for the given connect parameters: [event: *, schema: public, table: b, \
+    filters: [], select: nil]";
+
+fn change(peer: &mut Peer, ids: &str) {
+    say(
+        peer,
+        "postgres_changes",
+        &format!(
+            r#"{{"ids":{ids},"data":{{"schema":"public","table":"a","type":"INSERT","columns":[],
+            "commit_timestamp":"2026-01-01T00:00:00Z","errors":null,"record":{{"id":1}}}}}}"#
+        ),
+    );
+}
+
+/// The bindings that the next change of the events was for.
+fn delivered(peer: &mut Peer) -> Vec<BindingSet> {
+    let of_change = |event| match event {
+        Event::Channel(_, ChannelEvent::Change { bindings, .. }) => Some(bindings),
+        _ => None,
+    };
+    peer.take_events().into_iter().filter_map(of_change).collect()
+}
+
+/// A channel with these tables, joined with the ref 1 and live.
+fn live(tables: &[(&str, u64)]) -> (Peer, ChannelId, Vec<BindingId>) {
+    let mut peer = Peer::connected(settings());
+    let bindings: Vec<Binding> = tables.iter().map(|(table, _)| all(table)).collect();
+    let id = peer.command(open(&bindings));
+    peer.take_frames();
+    accept(&mut peer, 1, tables);
+    system(&mut peer, "ok", SUBSCRIBED);
+    assert_eq!(peer.take_lines(), ["ch0.1 joined", "ch0.1 system", "ch0.1 live"]);
+    let places = peer
+        .command(|client, _| client.channel(id).unwrap().bindings().map(|(id, _)| id).collect());
+    (peer, id, places)
+}
+
+fn bind(table: &str, id: ChannelId) -> impl FnOnce(&mut Client, Instant) -> BindingId {
+    let binding = all(table);
+    move |client, now| client.channel(id).unwrap().bind(binding, now).unwrap()
+}
+
+fn unbind(binding: BindingId, id: ChannelId) -> impl FnOnce(&mut Client, Instant) {
+    move |client, _| assert!(client.channel(id).unwrap().unbind(binding))
+}
+
+#[test]
+fn the_same_row_changes_are_asked_for_once_and_reach_all_who_asked() {
+    let mut peer = Peer::connected(settings());
+    let id = peer.command(open(&[all("a"), all("a")]));
+    assert_eq!(peer.take_frames()[0].matches(r#""table":"a""#).count(), 1);
+    accept(&mut peer, 1, &[("a", 7)]);
+    let late = peer.command(bind("a", id));
+    assert_eq!(peer.take_frames(), [""; 0], "the join has it already");
+    peer.take_events();
+    // A server may name an id as often as it was asked for.
+    change(&mut peer, "[7,7]");
+    let delivered = delivered(&mut peer);
+    let [bindings] = delivered.as_slice() else { panic!("{delivered:?}") };
+    let places: Vec<BindingId> = peer
+        .command(|client, _| client.channel(id).unwrap().bindings().map(|(id, _)| id).collect());
+    assert_eq!(places.len(), 3);
+    assert!(places.contains(&late) && places.into_iter().all(|place| bindings.contains(place)));
+}
+
+#[test]
+fn bindings_that_change_while_joined_are_one_more_join() {
+    let (mut peer, id, _) = live(&[("a", 7)]);
+    peer.command(|client, now| {
+        bind("b", id)(client, now);
+        bind("c", id)(client, now);
+    });
+    let frames = peer.take_frames();
+    let [join] = frames.as_slice() else { panic!("{frames:?}") };
+    assert!(join.contains("phx_join") && ["a", "b", "c"].iter().all(|t| join.contains(*t)));
+    accept(&mut peer, 2, &[("a", 7), ("b", 8), ("c", 9)]);
+    assert_eq!(peer.take_frames(), [""; 0]);
+}
+
+#[test]
+fn a_binding_that_is_removed_while_joining_needs_no_second_join() {
+    let mut peer = Peer::connected(settings());
+    let id = peer.command(open(&[all("a"), all("b")]));
+    let places: Vec<BindingId> = peer
+        .command(|client, _| client.channel(id).unwrap().bindings().map(|(id, _)| id).collect());
+    peer.take_frames();
+    peer.command(unbind(places[1], id));
+    accept(&mut peer, 1, &[("a", 7), ("b", 8)]);
+    system(&mut peer, "ok", SUBSCRIBED);
+    assert_eq!(peer.take_frames(), [""; 0]);
+    assert_eq!(peer.take_lines(), ["ch0.1 joined", "ch0.1 system", "ch0.1 live"]);
+    change(&mut peer, "[8]");
+    assert_eq!(peer.take_lines(), [""; 0], "the server may not know, so it is no violation");
+    change(&mut peer, "[7,8]");
+    assert!(delivered(&mut peer)[0].contains(places[0]));
+}
+
+#[test]
+fn a_binding_that_is_added_while_joining_is_joined_for_afterwards() {
+    let mut peer = Peer::connected(settings());
+    let id = peer.command(open(&[all("a")]));
+    peer.take_frames();
+    peer.command(bind("b", id));
+    assert_eq!(peer.take_frames(), [""; 0], "one join at a time");
+    accept(&mut peer, 1, &[("a", 7)]);
+    let frames = peer.take_frames();
+    let [join] = frames.as_slice() else { panic!("{frames:?}") };
+    assert!(join.contains(r#""table":"a""#) && join.contains(r#""table":"b""#), "{join}");
+}
+
+#[test]
+fn a_binding_that_goes_and_comes_back_costs_no_join() {
+    let (mut peer, id, places) = live(&[("a", 7), ("b", 8)]);
+    peer.command(unbind(places[1], id));
+    let back = peer.command(bind("b", id));
+    assert_eq!(peer.take_frames(), [""; 0]);
+    change(&mut peer, "[8]");
+    assert!(delivered(&mut peer)[0].contains(back));
+}
+
+#[test]
+fn row_changes_that_are_refused_for_good_are_told_with_their_cause() {
+    let mut peer = Peer::connected(settings());
+    let id = peer.command(open(&[all("a"), all("b")]));
+    peer.take_frames();
+    accept(&mut peer, 1, &[("a", 7), ("b", 8)]);
+    peer.take_events();
+    system(&mut peer, "error", UNPUBLISHED);
+    assert_eq!(peer.take_lines(), ["ch0.1 system", "ch0.1 changes stopped: postgres refused"]);
+    peer.command(|client, _| {
+        let awaits = client.channel_info(id).unwrap().awaits;
+        assert_eq!(awaits, Some(Awaits::Application));
+        let channel = client.channel(id).unwrap();
+        assert_eq!((channel.state(), channel.is_live()), (ChannelState::Joined, false));
+        assert_eq!(channel.error().unwrap().text, UNPUBLISHED);
+    });
+    // Trying again is of no use, and nothing else of the channel is concerned.
+    peer.pass(secs(20));
+    assert_eq!(peer.take_frames(), [""; 0]);
+    say(&mut peer, "broadcast", r#"{"type":"broadcast","event":"e","payload":{}}"#);
+    assert_eq!(peer.take_lines(), ["ch0.1 broadcast e"]);
+    // One bad binding fails them all, so without it the others can be had.
+    let bad = peer.command(|client, _| {
+        let channel = client.channel(id).unwrap();
+        let bad = channel.bindings().find(|(_, binding)| **binding == all("b"));
+        bad.map(|(id, _)| id).unwrap()
+    });
+    peer.command(unbind(bad, id));
+    let frames = peer.take_frames();
+    let [join] = frames.as_slice() else { panic!("{frames:?}") };
+    assert!(join.contains("phx_join") && !join.contains(r#""table":"b""#), "{join}");
+}
+
+#[test]
+fn refused_row_changes_are_asked_for_again_when_the_application_says_so() {
+    let (mut peer, id, _) = live(&[("b", 8)]);
+    system(&mut peer, "error", UNPUBLISHED);
+    peer.command(|client, now| client.channel(id).unwrap().rejoin(now));
+    assert!(peer.take_frames()[0].contains("phx_join"));
+}
+
+#[test]
+fn row_changes_that_fail_for_now_flow_again_after_a_gap() {
+    let (mut peer, id, places) = live(&[("a", 7)]);
+    peer.pass(secs(3));
+    system(&mut peer, "error", "Too many database timeouts");
+    assert_eq!(peer.take_lines(), ["ch0.1 system", "ch0.1 changes stopped: postgres timeout"]);
+    let awaits = peer.command(|client, _| client.channel_info(id).unwrap().awaits);
+    assert_eq!(awaits, Some(Awaits::Postgres));
+    peer.pass(secs(7));
+    assert_eq!(peer.take_frames(), [""; 0], "the server tries again by itself");
+    system(&mut peer, "ok", SUBSCRIBED);
+    let events = peer.take_events();
+    let [_, Event::Channel(_, ChannelEvent::Gap(gap)), Event::Channel(_, ChannelEvent::Live)] =
+        events.as_slice()
+    else {
+        panic!("{events:?}")
+    };
+    let Stream::Changes { bindings, .. } = gap.stream else { panic!("{gap:?}") };
+    assert!(bindings.contains(places[0]));
+    assert_eq!(gap.why.text, "Too many database timeouts");
+    assert_eq!(gap.to.to_string(), "10.000s");
+}
+
+#[test]
+fn a_reply_that_says_null_for_what_was_not_asked_is_no_mismatch() {
+    let mut peer = Peer::connected(settings());
+    let whole_schema = Binding { table: None, ..all("") };
+    peer.command(open(&[whole_schema, all("a")]));
+    peer.say(&format!(
+        r#"["1","1","{TOPIC}","phx_reply",{{"status":"ok","response":{{"postgres_changes":[null,
+        {{"id":7,"event":"*","schema":"public","table":null,"filter":null,"select":null}},
+        {{"id":8,"event":"*","schema":"public","table":"a","other":1}},null]}}}}]"#
+    ));
+    system(&mut peer, "ok", SUBSCRIBED);
+    assert_eq!(peer.take_lines(), ["ch0.1 joined", "ch0.1 system", "ch0.1 live"]);
+}
+
+#[test]
+fn every_join_asks_for_the_bindings_of_its_moment() {
+    let (mut peer, id, places) = live(&[("a", 7), ("b", 8)]);
+    peer.close(1012);
+    peer.take_frames();
+    // What changes while there is no connection counts, too.
+    peer.command(unbind(places[0], id));
+    peer.command(bind("c", id));
+    peer.pass(secs(1));
+    peer.accept();
+    let join = peer.take_frames().remove(0);
+    for (table, asked) in [("a", false), ("b", true), ("c", true)] {
+        assert_eq!(join.contains(&format!(r#""table":"{table}""#)), asked, "{join}");
+    }
+    // The free place was taken by the new one, so that it is asked for first.
+    accept(&mut peer, 1, &[("c", 9), ("b", 8)]);
+    peer.take_events();
+    change(&mut peer, "[8]");
+    assert!(delivered(&mut peer)[0].contains(places[1]));
+}
+
+#[test]
+fn a_large_value_that_an_update_left_alone_is_missing_and_not_null() {
+    let (mut peer, _, _) = live(&[("a", 7)]);
+    say(
+        &mut peer,
+        "postgres_changes",
+        r#"{"ids":[7],"data":{"schema":"public","table":"a","type":"UPDATE",
+        "columns":[{"name":"id","type":"int8"},{"name":"body","type":"text"}],
+        "commit_timestamp":"2026-01-01T00:00:00Z","errors":null,
+        "record":{"id":9007199254740993},"old_record":{"id":9007199254740993}}}"#,
+    );
+    let events = peer.take_events();
+    let [Event::Channel(_, ChannelEvent::Change { change, .. })] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    let missing = vec!["body".into()];
+    assert_eq!(change.completeness(), Completeness::UnchangedMissing { missing });
+    let row = change.typed::<BTreeMap<String, i64>>().unwrap().into_new_row().unwrap();
+    assert_eq!(row, BTreeMap::from([("id".into(), 9_007_199_254_740_993)]));
+}
+
+#[test]
+fn a_join_without_an_answer_says_when_the_server_was_last_heard() {
+    for (speaks, words) in [
+        (false, "no answer in 10s, and no other frame of the server"),
+        (true, "no answer in 10s; the last frame of the server came 4s ago"),
+    ] {
+        let mut peer = Peer::connected(settings());
+        let id = peer.command(open(&[all("a")]));
+        peer.pass(secs(6));
+        if speaks {
+            peer.say(r#"[null,null,"realtime:other","broadcast",{}]"#);
+        }
+        peer.pass(secs(4));
+        let cause = peer.command(|c, _| c.channel(id).unwrap().error().cloned()).unwrap();
+        assert_eq!((cause.kind, &*cause.text), (CauseKind::JoinTimeout, words));
+    }
 }

@@ -7,10 +7,10 @@ use core::time::Duration;
 use super::gap::Resumed;
 use super::push::Target;
 use super::slot::Slot;
-use super::state::{Input, Joined, State, Step, step};
+use super::state::{Input, Joined, Rows, State, Step, step};
 use crate::config::Flavor;
 use crate::context::Context;
-use crate::event::{BindingId, ChannelEvent, Event};
+use crate::event::{ChannelEvent, Event};
 use crate::outbox::Outgoing;
 use crate::payload::Payload;
 use crate::socket::Waiter;
@@ -63,11 +63,11 @@ impl Slot {
             unreachable!("only a joining channel accepts");
         };
         let (join_ref, sent, asks_replay) = (*join_ref, core::mem::take(sent), *asks_replay);
-        let ids = match &self.config.flavor {
+        let asked = match &self.config.flavor {
             Flavor::Phoenix { .. } => Some(Vec::new()),
-            Flavor::Supabase(_) => self.match_bindings(&sent, &response),
+            Flavor::Supabase(_) => match_bindings(sent, &response),
         };
-        let Some(ids) = ids else {
+        let Some(asked) = asked else {
             let text = "the reply confirms other bindings than the join asked for";
             return self.leave_and_fail(Cause::with_text(CauseKind::BindingMismatch, text), ctx);
         };
@@ -84,14 +84,17 @@ impl Slot {
         } else {
             self.streams.on_joined(asks_replay, ctx.now)
         };
-        let joined = Joined {
+        let mut joined = Joined {
             join_ref,
             awaits_presence: self.config.presence(),
-            awaits_postgres: self.config.is_supabase() && !sent.is_empty(),
+            rows: if asked.is_empty() { Rows::Unasked } else { Rows::Awaited },
             awaits_replication,
-            ids,
+            asked,
+            ids: Vec::new(),
             trouble: None,
         };
+        let served = |(place, binding)| Some((joined.id_of(binding)?, place));
+        joined.ids = self.bindings().filter_map(served).collect();
         self.enter(State::Joined(joined), ctx.now);
         ctx.emit(self.id, ChannelEvent::Joined { response });
         self.on_resumed(resumed, ctx);
@@ -104,7 +107,7 @@ impl Slot {
         let target = Target { channel, topic: &self.topic, joined: Some(join_ref), overflow };
         self.pushes.flush(join_ref, target, ctx);
         self.check_live(ctx);
-        if self.distinct_bindings() != sent {
+        if !self.serves_bindings() {
             self.queue(ctx);
         }
     }
@@ -115,6 +118,13 @@ impl Slot {
         if live && self.set_live(true, ctx.now) {
             ctx.stats.channels_live += 1;
             ctx.emit(self.id, ChannelEvent::Live);
+        }
+    }
+
+    /// Stops being live.
+    pub(crate) fn fall(&mut self, ctx: &mut Context) {
+        if self.set_live(false, ctx.now) {
+            ctx.stats.channels_live -= 1;
         }
     }
 
@@ -152,33 +162,6 @@ impl Slot {
         self.lower(&Cause::new(CauseKind::Rejoined), ctx);
         self.joins += 1;
         self.enter(State::Joining { join_ref, sent: Vec::new(), asks_replay: false }, ctx.now);
-    }
-
-    /// The ids of the bindings, by the server's reply; `None` when it confirms other bindings.
-    fn match_bindings(
-        &self,
-        sent: &[Binding],
-        response: &Payload,
-    ) -> Option<Vec<(u64, BindingId)>> {
-        // Before row changes existed, and on a channel without them, the reply says nothing.
-        let Some(accepted) =
-            response.to::<JoinResponse<'_>>().ok().and_then(|response| response.postgres_changes)
-        else {
-            return Some(Vec::new());
-        };
-        let accepted: Vec<_> = accepted.into_iter().flatten().collect();
-        if accepted.len() != sent.len() {
-            return None;
-        }
-        let mut ids = Vec::new();
-        for (accepted, sent) in accepted.iter().zip(sent) {
-            if !accepted.answers(sent) {
-                return None;
-            }
-            let slots = self.bindings().filter(|(_, binding)| *binding == sent);
-            ids.extend(slots.map(|(slot, _)| (accepted.id, slot)));
-        }
-        Some(ids)
     }
 
     fn fail(&mut self, cause: Cause, ctx: &mut Context) {
@@ -296,6 +279,7 @@ impl Slot {
             Timer::Rejoin(self.id),
             Timer::Leave(self.id),
             Timer::Presence(self.id),
+            Timer::PresenceGrace(self.id),
             Timer::Replay(self.id),
         ];
         timers.into_iter().for_each(|timer| ctx.timers.cancel(timer));
@@ -306,16 +290,15 @@ impl Slot {
     /// The channel stops being joined: what it shows is out of date from here on.
     fn lower(&mut self, why: &Cause, ctx: &mut Context) {
         self.break_streams(ctx.whole_until, why, ctx);
-        if self.set_live(false, ctx.now) {
-            ctx.stats.channels_live -= 1;
-        }
+        self.fall(ctx);
         let joined_for = self.joined_at.take().map(|at| ctx.now.saturating_duration_since(at));
         if joined_for.is_some_and(|span| span >= STABLE_AFTER) {
             self.attempts = 0;
         }
         ctx.joins.remove(self.id);
         ctx.timers.cancel(Timer::Presence(self.id));
-        self.presence.await_snapshot();
+        ctx.timers.cancel(Timer::PresenceGrace(self.id));
+        self.presence.rejoin();
     }
 
     /// A reply to the current join, or to what was shown on it, that still comes is stale.
@@ -328,4 +311,21 @@ impl Slot {
             connection.forget(*join_ref);
         }
     }
+}
+
+/// The bindings with the ids of the server's reply; `None` when it confirms other bindings.
+///
+/// Protocol §5.2.
+fn match_bindings(sent: Vec<Binding>, response: &Payload) -> Option<Vec<(Binding, Option<u64>)>> {
+    // Before row changes existed, and on a channel without them, the reply says nothing.
+    let Some(accepted) =
+        response.to::<JoinResponse<'_>>().ok().and_then(|response| response.postgres_changes)
+    else {
+        return Some(sent.into_iter().map(|binding| (binding, None)).collect());
+    };
+    let accepted: Vec<_> = accepted.into_iter().flatten().collect();
+    let confirmed = accepted.len() == sent.len()
+        && accepted.iter().zip(&sent).all(|(accepted, sent)| accepted.answers(sent));
+    let ids = accepted.into_iter().map(|accepted| Some(accepted.id));
+    confirmed.then(|| sent.into_iter().zip(ids).collect())
 }

@@ -20,5 +20,5 @@ pub use info::{Awaits, ChannelInfo};
 pub(crate) use join::Fate;
 pub(crate) use slot::Slot;
 pub use state::ChannelState;
-pub(crate) use state::{Input, State};
+pub(crate) use state::{Input, Joined, Rows, State};
 pub(crate) use table::Table;

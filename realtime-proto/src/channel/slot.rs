@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::gap::Streams;
 use super::push::{Pushes, Target};
-use super::state::State;
+use super::state::{Rows, State};
 use super::track::Track;
 use crate::config::{ChannelConfig, Flavor};
 use crate::context::Context;
@@ -60,8 +60,14 @@ impl Slot {
         id: ChannelId,
         topic: Arc<str>,
         mut config: ChannelConfig,
-        now: Instant,
+        ctx: &Context,
     ) -> Self {
+        let now = ctx.now;
+        let presence = Presence::new(&ctx.config.limits, ctx.key_seed);
+        let mut presence = presence.with_grace(config.presence_grace);
+        if config.presence_calls {
+            presence = presence.with_calls();
+        }
         let bindings = match &mut config.flavor {
             Flavor::Supabase(join) => core::mem::take(&mut join.postgres_changes),
             Flavor::Phoenix { .. } => Vec::new(),
@@ -74,7 +80,7 @@ impl Slot {
             state: State::Closed,
             pushes: Pushes::default(),
             streams: Streams::default(),
-            presence: Presence::default(),
+            presence,
             track: Track::default(),
             attempts: 0,
             since: now,
@@ -155,13 +161,8 @@ impl Slot {
         self.bindings[slot] = Some(binding);
         let id = BindingId(slot as u8);
         // Whoever asks for what the join has already is served from now on.
-        if let State::Joined(joined) = &mut self.state {
-            let twin = self.bindings.iter().enumerate().find_map(|(other, held)| {
-                (other != slot && *held == self.bindings[slot]).then_some(BindingId(other as u8))
-            });
-            let server_id = twin.and_then(|twin| {
-                joined.ids.iter().find(|(_, held)| *held == twin).map(|(server_id, _)| *server_id)
-            });
+        if let (State::Joined(joined), Some(binding)) = (&mut self.state, &self.bindings[slot]) {
+            let server_id = joined.id_of(binding);
             joined.ids.extend(server_id.map(|server_id| (server_id, id)));
         }
         Some(id)
@@ -177,11 +178,16 @@ impl Slot {
         place.take().is_some()
     }
 
-    /// Whether the current join has every binding the channel asks for.
+    /// Whether the current join does for every binding of the channel what can be done. Without
+    /// those that were removed since it may do better, if it was refused with them.
     pub(crate) fn serves_bindings(&self) -> bool {
         match &self.state {
             State::Joined(joined) => {
-                self.bindings().all(|(id, _)| joined.ids.iter().any(|(_, held)| *held == id))
+                let asks_for = |binding| joined.asked.iter().any(|(asked, _)| asked == binding);
+                let wants = |asked| self.bindings().any(|(_, binding)| binding == asked);
+                let refused = matches!(joined.rows, Rows::Refused(_));
+                self.bindings().all(|(_, binding)| asks_for(binding))
+                    && !(refused && joined.asked.iter().any(|(asked, _)| !wants(asked)))
             }
             State::Closed
             | State::Joining { .. }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use super::Client;
-use crate::channel::{ChannelState, Input, Slot, State};
+use crate::channel::{ChannelState, Input, Joined, Rows, Slot, State};
 use crate::config::Flavor;
 use crate::error::{BindError, PushError};
 use crate::event::BindingId;
@@ -92,7 +92,8 @@ impl<'a> Channel<'a> {
         self.slot().live
     }
 
-    /// Why the channel is errored; `None` in every other state.
+    /// Why the channel is errored, or why it is joined and yet its row changes will not flow; `None`
+    /// otherwise.
     ///
     /// # Examples
     ///
@@ -115,9 +116,11 @@ impl<'a> Channel<'a> {
     pub fn error(&self) -> Option<&Cause> {
         match &self.slot().state {
             State::Errored { cause, .. } => Some(cause),
-            State::Closed | State::Joining { .. } | State::Joined(_) | State::Leaving { .. } => {
-                None
-            }
+            State::Joined(joined) => match &joined.rows {
+                Rows::Refused(cause) => Some(cause),
+                Rows::Unasked | Rows::Awaited | Rows::Flowing => None,
+            },
+            State::Closed | State::Joining { .. } | State::Leaving { .. } => None,
         }
     }
 
@@ -410,14 +413,13 @@ impl<'a> Channel<'a> {
         }
         binding.check()?;
         let id = slot.add_binding(binding, max).ok_or(BindError::TooMany { max })?;
-        if !slot.serves_bindings() {
-            self.client.on_channel_input(self.id, Input::ConfigChanged, now);
-        }
+        self.serve_bindings(now);
         Ok(id)
     }
 
     /// Removes a binding, and tells whether it was there. The server goes on sending its changes
-    /// until the next join; they are not delivered.
+    /// until the next join; they are not delivered. Where the server had refused the bindings, the
+    /// channel joins again for those that are left.
     ///
     /// # Examples
     ///
@@ -436,7 +438,9 @@ impl<'a> Channel<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn unbind(&mut self, binding: BindingId) -> bool {
-        self.slot_mut().remove_binding(binding)
+        let was_there = self.slot_mut().remove_binding(binding);
+        self.serve_bindings(self.client.now());
+        was_there
     }
 
     /// The bindings of the channel.
@@ -464,6 +468,7 @@ impl<'a> Channel<'a> {
     }
 
     /// Joins again now, when the channel is errored: after giving up, or before its delay is over.
+    /// So does a channel whose row changes were refused for good.
     ///
     /// # Examples
     ///
@@ -484,7 +489,17 @@ impl<'a> Channel<'a> {
     /// ```
     pub fn rejoin(&mut self, now: Instant) {
         self.client.resume_joins();
-        self.client.on_channel_input(self.id, Input::RetryDue, now);
+        let refused =
+            matches!(self.slot().state, State::Joined(Joined { rows: Rows::Refused(_), .. }));
+        let input = if refused { Input::ConfigChanged } else { Input::RetryDue };
+        self.client.on_channel_input(self.id, input, now);
+    }
+
+    /// Joins again if the current join does not do for the bindings.
+    fn serve_bindings(&mut self, now: Instant) {
+        if !self.slot().serves_bindings() {
+            self.client.on_channel_input(self.id, Input::ConfigChanged, now);
+        }
     }
 
     fn send(

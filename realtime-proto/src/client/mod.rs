@@ -72,8 +72,8 @@ impl fmt::Debug for Scratch {
 }
 
 impl Client {
-    /// Makes a client that is offline. `seed` decides the jitter of its retries and nothing else;
-    /// give each client another one.
+    /// Makes a client that is offline. `seed` decides the jitter of its retries and where maps put
+    /// keys, and nothing else; give each client another one.
     ///
     /// # Examples
     ///
@@ -200,8 +200,8 @@ impl Client {
         if self.channels.len() >= limits.channels_max {
             return Err(OpenError::TooMany { max: limits.channels_max });
         }
-        let (topic, at): (Arc<str>, Instant) = (topic.into(), self.ctx.now);
-        let id = self.channels.insert(&topic, |id| Slot::new(id, Arc::clone(&topic), config, at));
+        let (topic, ctx): (Arc<str>, &Context) = (topic.into(), &self.ctx);
+        let id = self.channels.insert(&topic, |id| Slot::new(id, Arc::clone(&topic), config, ctx));
         self.ctx.timers.cancel(Timer::Empty);
         if self.ctx.socket.connection().is_some() {
             self.on_channel_input(id, Input::SocketOpened, now);
@@ -421,6 +421,11 @@ impl Client {
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats { channels: self.channels.len(), ..self.ctx.stats.clone() }
+    }
+
+    /// The time of the last input.
+    pub(crate) const fn now(&self) -> Instant {
+        self.ctx.now
     }
 
     pub(crate) fn channel_count(&self) -> usize {

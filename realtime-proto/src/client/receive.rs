@@ -5,14 +5,15 @@ use alloc::string::ToString;
 use bytes::Bytes;
 
 use super::Client;
-use crate::channel::{Fate, Input, Slot, State, Verdict};
+use crate::channel::{Fate, Input, Rows, Slot, State, Verdict};
 use crate::context::Context;
 use crate::event::{BindingSet, ChannelEvent, Outcome, Status, Violation};
 use crate::ids::{ChannelId, Ref, SocketId};
 use crate::payload::Payload;
-use crate::presence::Applied;
+use crate::presence::PresenceUpdate;
 use crate::socket::Waiter;
 use crate::supabase::{Broadcast, Cause, CauseKind, System, SystemStatus, read_changes};
+use crate::timer::Timer;
 use crate::transmit::Frame;
 use crate::wire::{self, Body, Envelope, Sender, Vsn, json};
 
@@ -35,10 +36,13 @@ enum Generation {
 
 impl Client {
     pub(super) fn on_frame(&mut self, socket: SocketId, frame: &Frame) {
-        if self.ctx.socket.connection().is_none_or(|connection| connection.id != socket) {
+        let now = self.ctx.now;
+        let connection = self.ctx.socket.connection_mut();
+        let Some(connection) = connection.filter(|connection| connection.id == socket) else {
             self.ctx.stats.stale_sockets += 1;
             return;
-        }
+        };
+        connection.heard_at = Some(now);
         self.ctx.stats.frames_received += 1;
         let limits = &self.ctx.config.limits;
         let (bytes, max) = (frame.as_bytes().len(), limits.frame_bytes_max);
@@ -164,7 +168,7 @@ impl Slot {
                 self.on_presence_state(&slice(frame, text), ctx)
             }
             ("presence_diff", Body::Json(text)) if self.config.presence() => {
-                self.on_presence_diff(slice(frame, text), ctx)
+                self.on_presence_diff(&slice(frame, text), ctx)
             }
             // Nobody asked for them, and without a snapshot they mean nothing.
             ("presence_state" | "presence_diff", _) if supabase => true,
@@ -215,41 +219,51 @@ impl Slot {
     }
 
     fn on_presence_state(&mut self, payload: &Payload, ctx: &mut Context) -> bool {
-        let applied = self.presence.on_state(payload, &ctx.config.limits);
-        let understood = self.on_presence(applied, ctx);
-        if let (State::Joined(joined), true) = (&mut self.state, understood) {
+        let Ok(told) = self.presence.handle_state(payload, ctx.now) else { return false };
+        self.tell_presence(told, ctx);
+        if let State::Joined(joined) = &mut self.state {
             joined.awaits_presence = false;
             self.check_live(ctx);
-        }
-        understood
-    }
-
-    fn on_presence_diff(&mut self, payload: Payload, ctx: &mut Context) -> bool {
-        let applied = self.presence.on_diff(payload, &ctx.config.limits);
-        self.on_presence(applied, ctx)
-    }
-
-    fn on_presence(&self, applied: Applied, ctx: &mut Context) -> bool {
-        let (diff, overflow) = match applied {
-            Applied::Malformed => return false,
-            Applied::Held => return true,
-            Applied::Changed(diff) => (diff, false),
-            Applied::Overflow(diff) => (diff, true),
-        };
-        if overflow {
-            ctx.violation(Violation::PresenceOverflow { topic: self.topic.to_string() });
-        }
-        if !diff.is_empty() {
-            ctx.emit(self.id, ChannelEvent::Presence(diff));
         }
         true
     }
 
+    fn on_presence_diff(&mut self, payload: &Payload, ctx: &mut Context) -> bool {
+        let Ok(told) = self.presence.handle_diff(payload) else { return false };
+        self.tell_presence(told, ctx);
+        true
+    }
+
+    fn tell_presence(&self, told: PresenceUpdate, ctx: &mut Context) {
+        match self.presence.poll_timeout() {
+            Some(at) => ctx.timers.set(Timer::PresenceGrace(self.id), at),
+            None => ctx.timers.cancel(Timer::PresenceGrace(self.id)),
+        }
+        if told.overflow {
+            ctx.violation(Violation::PresenceOverflow { topic: self.topic.to_string() });
+        }
+        if !told.calls.is_empty() {
+            ctx.emit(self.id, ChannelEvent::PresenceCalls(told.calls));
+        }
+        if !told.diff.is_empty() {
+            ctx.emit(self.id, ChannelEvent::Presence(told.diff));
+        }
+    }
+
+    /// The grace is over for those that are missing since a reconnect.
+    pub(super) fn on_presence_grace(&mut self, ctx: &mut Context) {
+        let diff = self.presence.handle_timeout(ctx.now);
+        if !diff.is_empty() {
+            ctx.emit(self.id, ChannelEvent::Presence(diff));
+        }
+    }
+
     fn on_changes(&mut self, text: &str, frame: &Bytes, ctx: &mut Context) -> bool {
         let Some((ids, change)) = read_changes(text, frame) else { return false };
-        let mut bindings = BindingSet::default();
+        let (mut bindings, mut known) = (BindingSet::default(), false);
         if let State::Joined(joined) = &self.state {
             let understood = ids.for_each(|id| {
+                known |= joined.asked.iter().any(|(_, asked)| *asked == Some(id));
                 let held = joined.ids.iter().filter(|(server_id, _)| *server_id == id);
                 held.for_each(|(_, binding)| bindings.insert(*binding));
             });
@@ -257,9 +271,9 @@ impl Slot {
                 return false;
             }
         }
-        if bindings.is_empty() {
+        if !known {
             ctx.violation(Violation::UnknownBinding { topic: self.topic.to_string() });
-        } else {
+        } else if !bindings.is_empty() {
             self.streams.on_change(change.committed_unix(), ctx.whole_until);
             ctx.emit(self.id, ChannelEvent::Change { bindings, change });
         }
@@ -269,25 +283,27 @@ impl Slot {
     fn on_system(&mut self, payload: &Payload, ctx: &mut Context) -> bool {
         let Some(system) = System::read(payload) else { return false };
         let subscribed = system.is_subscribed();
-        let mut replicates = false;
-        if let State::Joined(joined) = &mut self.state {
-            if subscribed {
-                joined.awaits_postgres = false;
-            }
-            if system.is_replication_ready() {
-                replicates = core::mem::take(&mut joined.awaits_replication);
-            }
-            // What the database extension says is no reason to close: the channel stays.
-            if system.status == SystemStatus::Error && system.extension == "system" {
-                joined.trouble = Some(Cause::from_system(&system.extension, &system.message));
-            }
-        }
+        let replicates = system.is_replication_ready();
+        let trouble = (system.status == SystemStatus::Error)
+            .then(|| Cause::from_system(&system.extension, &system.message));
+        let extension = system.extension.clone();
         ctx.emit(self.id, ChannelEvent::System(system));
-        if subscribed {
-            self.on_subscribed(ctx);
-        }
-        if replicates {
-            self.on_replication_ready(ctx);
+        let State::Joined(joined) = &mut self.state else { return true };
+        match (trouble, &*extension) {
+            (Some(cause), "system") => joined.trouble = Some(cause),
+            // What the database extension says is no reason to close: the channel stays.
+            (Some(cause), "postgres_changes") => self.on_changes_stopped(cause, ctx),
+            (Some(_), _) => {}
+            (None, _) if subscribed => {
+                joined.rows = Rows::Flowing;
+                self.on_subscribed(ctx);
+            }
+            (None, _) if replicates => {
+                if core::mem::take(&mut joined.awaits_replication) {
+                    self.on_replication_ready(ctx);
+                }
+            }
+            (None, _) => {}
         }
         self.check_live(ctx);
         true

@@ -12,7 +12,7 @@ use crate::channel::Stream;
 use crate::event::{ChannelEvent, Event};
 use crate::ids::ConnectionId;
 use crate::presence::PresenceDiff;
-use crate::supabase::{Cause, CauseKind};
+use crate::supabase::{Cause, CauseKind, Retry};
 use crate::time::Instant;
 
 impl Manager {
@@ -113,6 +113,11 @@ impl Manager {
                 self.shared_mut(id).attempts = 0;
                 self.set_status(id, ChannelStatus::Live);
             }
+            ChannelEvent::ChangesStopped { cause } if cause.kind.retry() == Retry::Never => {
+                self.set_status(id, ChannelStatus::Error { cause });
+            }
+            // The server tries again by itself.
+            ChannelEvent::ChangesStopped { .. } => self.set_status(id, ChannelStatus::Connected),
             ChannelEvent::Errored { cause, retry_at } => self.on_errored(id, cause, retry_at),
             ChannelEvent::Closed { cause } => self.on_closed(id, wire, cause),
             ChannelEvent::Broadcast(broadcast) => {
@@ -139,7 +144,10 @@ impl Manager {
             ChannelEvent::TrackRefused { response } => {
                 self.tell_all(id, &LeaseEvent::TrackRefused { response });
             }
-            ChannelEvent::Message { .. } | ChannelEvent::PushEnded { .. } => {}
+            // Entities have no messages of their own, and pushes were taken out above.
+            ChannelEvent::Message { .. }
+            | ChannelEvent::PushEnded { .. }
+            | ChannelEvent::PresenceCalls(_) => {}
         }
     }
 

@@ -166,7 +166,12 @@ impl Manager {
     /// ```
     #[must_use]
     pub fn poll_event(&mut self) -> Option<ManagerEvent> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() && self.events.capacity() > Self::EVENTS_KEPT {
+            // After a burst, such as a clean-up of thousands, the room for it is given back.
+            self.events.shrink_to(Self::EVENTS_KEPT);
+        }
+        event
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), as [`Client::poll_timeout`](crate::Client::poll_timeout).

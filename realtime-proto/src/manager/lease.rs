@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 
 use super::Manager;
 use super::config::{ChannelSettings, ManagerError};
-use super::entity::{EntityKey, Kind};
+use super::entity::EntityKey;
 use super::event::{ChannelStatus, LeaseEvent, LeaseId, ManagerEvent};
-use super::people::{UserDiff, users_of};
+use super::people::UserDiff;
 use super::registry::KeyId;
 use super::shared::Holder;
 use super::user::User;
@@ -135,7 +135,10 @@ impl Manager {
         }
         if let Some(mut channel) = shared.wire.and_then(|wire| self.pool.channel(wire)) {
             let bound = channel.bind(binding.clone(), now)?;
-            self.shared_mut(id).bindings.push((binding.clone(), bound));
+            let bindings = &mut self.shared_mut(id).bindings;
+            // Most keys have one.
+            bindings.reserve_exact(1);
+            bindings.push((binding.clone(), bound));
         }
         Ok(())
     }
@@ -172,17 +175,13 @@ impl Manager {
         let lease = self.registry.hold(id, holder);
         let shared = self.shared(id);
         let first = shared.first_event();
-        let present = match (shared.key.kind, shared.wire) {
-            (Kind::Presence, Some(wire)) => self.pool.slot(wire),
-            (Kind::Presence | Kind::Subscription, _) => None,
-        };
-        let users = present.map(|slot| UserDiff {
-            joined: users_of(&slot.presence),
-            synced: !slot.presence.is_stale(),
-            ..UserDiff::default()
-        });
+        // Whoever is missing since a reconnect is told as here until the grace is over.
+        let joined = shared.people.told();
+        let fresh = shared.wire.and_then(|wire| self.pool.slot(wire));
+        let synced = fresh.is_some_and(|slot| !slot.presence.is_stale());
         self.events.push_back(ManagerEvent::Lease(lease, first));
-        if let Some(users) = users.filter(|users| !users.joined.is_empty()) {
+        if !joined.is_empty() {
+            let users = UserDiff { joined, synced, ..UserDiff::default() };
             self.events.push_back(ManagerEvent::Lease(lease, LeaseEvent::Presence(users)));
         }
         self.prune_bindings(id);

@@ -83,6 +83,8 @@ pub struct Manager {
 }
 
 impl Manager {
+    /// For how many events there stays room while there are none.
+    const EVENTS_KEPT: usize = 256;
     /// How soon at the earliest a channel that could not be left is looked at again.
     const LINGER_STEP_MIN: core::time::Duration = core::time::Duration::from_millis(100);
 

@@ -90,6 +90,11 @@ impl People {
         folded
     }
 
+    /// The users that were told to be here, in the order of their ids.
+    pub(super) fn told(&self) -> Vec<User> {
+        self.seen.values().filter_map(|seen| seen.told.clone()).collect()
+    }
+
     /// Takes a key from its user, whom it tells.
     fn unlink(&mut self, key: &str) -> Option<String> {
         let id = self.user_of.remove(key)?;

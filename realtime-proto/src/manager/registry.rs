@@ -1,5 +1,6 @@
 //! Which keys there are, who holds them, and which wire channel is whose.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -25,7 +26,7 @@ pub(super) struct KeyId(u64);
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     ids: BTreeMap<Arc<EntityKey>, KeyId>,
-    shared: BTreeMap<KeyId, Shared>,
+    shared: BTreeMap<KeyId, Box<Shared>>,
     owners: BTreeMap<Wire, KeyId>,
     leases: BTreeMap<LeaseId, KeyId>,
     lingering: BTreeSet<(Instant, KeyId)>,
@@ -40,20 +41,20 @@ impl Registry {
     }
 
     pub(super) fn find(&self, key: &EntityKey) -> Option<&Shared> {
-        self.shared.get(&self.id(key)?)
+        self.get(self.id(key)?)
     }
 
     pub(super) fn get(&self, id: KeyId) -> Option<&Shared> {
-        self.shared.get(&id)
+        self.shared.get(&id).map(|shared| &**shared)
     }
 
     pub(super) fn get_mut(&mut self, id: KeyId) -> Option<&mut Shared> {
-        self.shared.get_mut(&id)
+        self.shared.get_mut(&id).map(|shared| &mut **shared)
     }
 
     /// Everything there is, in the order of the keys.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Shared> {
-        self.ids.values().filter_map(|id| self.shared.get(id))
+        self.ids.values().filter_map(|id| self.get(*id))
     }
 
     /// The keys of a tenant, or all of them.
@@ -88,7 +89,7 @@ impl Registry {
         if let Some(tenant) = key.entity.tenant() {
             *self.tenants.entry(tenant.into()).or_default() += 1;
         }
-        self.shared.insert(id, Shared::new(Arc::clone(&key), settings, now));
+        self.shared.insert(id, Box::new(Shared::new(Arc::clone(&key), settings, now)));
         let replaced = self.ids.insert(key, id);
         assert!(replaced.is_none(), "a key has one shared channel");
         id
@@ -136,7 +137,7 @@ impl Registry {
         let lease = LeaseId(self.next_lease);
         self.set_linger(id, None);
         if let Some(shared) = self.shared.get_mut(&id) {
-            shared.holders.insert(lease, holder);
+            shared.holders.insert(lease, Box::new(holder));
             self.leases.insert(lease, id);
         }
         lease

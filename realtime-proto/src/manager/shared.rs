@@ -1,5 +1,6 @@
 //! One shared channel: who holds it, what they asked for, and how it is.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -24,7 +25,8 @@ pub(super) struct Shared {
     pub(super) wire: Option<Wire>,
     /// Wire channels that are being left; another may be on its way already.
     pub(super) leaving: Vec<Wire>,
-    pub(super) holders: BTreeMap<LeaseId, Holder>,
+    /// Boxed, since most keys have one holder and a map has room for eleven.
+    pub(super) holders: BTreeMap<LeaseId, Box<Holder>>,
     /// The row changes asked for, each with its place in the wire channel.
     pub(super) bindings: Vec<(Binding, BindingId)>,
     /// As whom this client appears; presence channels only.

@@ -153,6 +153,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Where the value that follows begins, for [`since`](Self::since).
+    pub(crate) fn mark(&mut self) -> usize {
+        self.peek();
+        self.at
+    }
+
+    /// The text that was taken since a mark.
+    pub(crate) fn since(&self, mark: usize) -> &'a str {
+        &self.text[mark..self.at]
+    }
+
     /// Skips a scalar, or the openings up to the first one; an empty array or object is whole.
     fn skip_opening(&mut self, nesting: &mut Nesting) -> Result<(), JsonError> {
         loop {
@@ -283,12 +294,12 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Calls `each` with every key of an object, the offset of its value, and the value's text.
+/// Calls `each` with every key of an object, at the value, which it has to take.
 ///
 /// A key that comes twice is given twice; who keeps the last one reads like JavaScript and Elixir.
-pub(crate) fn for_each_member<'a>(
+pub(crate) fn for_each_key<'a>(
     cursor: &mut Cursor<'a>,
-    mut each: impl FnMut(&str, usize, &'a str) -> Result<(), JsonError>,
+    mut each: impl FnMut(&str, &mut Cursor<'a>) -> Result<(), JsonError>,
 ) -> Result<(), JsonError> {
     cursor.expect(b'{', "an object")?;
     if cursor.accept(b'}') {
@@ -297,12 +308,22 @@ pub(crate) fn for_each_member<'a>(
     loop {
         let key = cursor.string("a key")?;
         cursor.expect(b':', "`:`")?;
-        let value = cursor.value()?;
-        each(&key, cursor.offset + cursor.at - value.len(), value)?;
+        each(&key, cursor)?;
         if !cursor.accept(b',') {
             return cursor.expect(b'}', "`,` or `}`");
         }
     }
+}
+
+/// Calls `each` with every key of an object, the offset of its value, and the value's text.
+pub(crate) fn for_each_member<'a>(
+    cursor: &mut Cursor<'a>,
+    mut each: impl FnMut(&str, usize, &'a str) -> Result<(), JsonError>,
+) -> Result<(), JsonError> {
+    for_each_key(cursor, |key, cursor| {
+        let value = cursor.value()?;
+        each(key, cursor.offset + cursor.at - value.len(), value)
+    })
 }
 
 /// The values of some members of an object, by their keys; `None` when the text is no object.

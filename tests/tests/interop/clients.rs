@@ -131,11 +131,13 @@ async fn broadcast(channel: &mut Channel) -> (String, Payload) {
     .await
 }
 
-/// Waits until our client sees exactly these members.
+/// Waits until our client sees exactly these members, by key.
 async fn members(channel: &mut Channel, wanted: &[&str]) {
     loop {
         let members = channel.presence().await.unwrap();
-        if members.iter().map(|member| &*member.key).eq(wanted.iter().copied()) {
+        let mut keys: Vec<&str> = members.iter().map(|member| &*member.key).collect();
+        keys.sort_unstable();
+        if keys == wanted {
             return;
         }
         first(channel, |event| matches!(event, ChannelEvent::Presence(_)).then_some(())).await;
@@ -428,7 +430,8 @@ fn the_phoenix_client_sees_the_presence_that_ours_does_across_a_cut() {
         members(&mut ours, &["ours"]).await;
         let params = json!({"config": {"presence": {"key": "npm", "enabled": true}}});
         npm.tell(json!({
-            "do": "join", "url": server.url(), "topic": ours.topic(), "params": params, "events": [],
+            "do": "join", "url": server.url(), "topic": ours.topic(), "params": params,
+            "events": [],
         }))
         .await;
         let (list, calls) = listed(&mut npm, &["ours"]).await;

@@ -8,5 +8,7 @@ mod clients;
 mod columns;
 mod filters;
 mod frames;
+mod history;
 mod presence;
 mod recordings;
+mod shown;

@@ -1,229 +1,26 @@
 //! Random histories of presence through the npm `phoenix` and through ours.
 //!
-//! Both are fed the same frames, but for the refs, which each chooses for itself. After every
-//! frame the members are compared, and what ours tells of who came, changed and went is compared
-//! with the members that npm shows before and after.
+//! Both are fed the same frames, but for the refs, which each chooses for itself. After every frame
+//! the callbacks and the members are compared, and what ours tells of who came, changed and went is
+//! compared with the members that npm shows before and after.
 
-use core::fmt::Write;
 use core::time::Duration;
-use std::collections::BTreeMap;
 
 use realtime_proto::wire::Vsn;
 use realtime_proto::{
-    Backoff, ChannelConfig, ChannelEvent, ChannelId, Config, Event, Limits, Member, Meta, Payload,
-    PresenceDiff, Violation,
+    Backoff, ChannelConfig, ChannelEvent, ChannelId, Config, Event, Limits, Member, Payload,
+    Violation,
 };
-use realtime_tests::dice::Dice;
 use realtime_tests::fixture;
 use realtime_tests::node::Script;
 use realtime_tests::peer::Peer;
 use serde_json::{Value, json};
 
+use crate::history::{JoinRef, Kind, Step, history, question};
+use crate::shown::{array_index, write_calls, write_diff, write_members};
+
 const HISTORIES: u64 = 20_000;
 const TOPIC: &str = "room:interop";
-
-/// Keys of the kinds that have tripped clients, and plain ones.
-const KEYS: [&str; 12] = [
-    "ana",
-    "ben",
-    "__proto__",
-    "constructor",
-    "toString",
-    "hasOwnProperty",
-    "",
-    " ",
-    "7",
-    "-1",
-    "ключ \u{1F600}\u{2028}\"\\\n",
-    "\u{FFFD}e\u{301}",
-];
-
-/// One thing that happens to a channel.
-#[derive(Clone, Debug)]
-enum Step {
-    /// A message, the join it names, and its payload.
-    Message(Kind, JoinRef, String),
-    /// The join is accepted.
-    Ok,
-    /// The server's channel crashes.
-    Crash,
-    /// The client asks to join again after a crash.
-    Rejoin,
-    /// The connection is lost, and the client asks to join on the next one.
-    Cut,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    State,
-    Diff,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum JoinRef {
-    Current,
-    Old,
-    None,
-}
-
-impl Kind {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::State => "state",
-            Self::Diff => "diff",
-        }
-    }
-}
-
-/// The history as presence.mjs reads it.
-fn question(vsn: Vsn, forget: bool, steps: &[Step]) -> String {
-    let steps: Vec<String> = steps
-        .iter()
-        .map(|step| match step {
-            Step::Message(kind, join_ref, payload) => {
-                let join_ref = match join_ref {
-                    JoinRef::Current => r#""current""#,
-                    JoinRef::Old => r#""old""#,
-                    JoinRef::None => "null",
-                };
-                format!(r#"["{}",{join_ref},{payload}]"#, kind.word())
-            }
-            Step::Ok => r#"["ok"]"#.into(),
-            Step::Crash => r#"["crash"]"#.into(),
-            Step::Rejoin => r#"["rejoin"]"#.into(),
-            Step::Cut => r#"["cut"]"#.into(),
-        })
-        .collect();
-    format!(r#"{{"vsn":"{vsn}","forget":{forget},"steps":[{}]}}"#, steps.join(","))
-}
-
-/// A server's view of who is there, and a history that it tells now well, now badly.
-struct Author {
-    dice: Dice,
-    keys: Vec<&'static str>,
-    /// The refs of each member's devices, oldest first.
-    here: BTreeMap<&'static str, Vec<u32>>,
-    refs: u32,
-}
-
-type Entries = BTreeMap<&'static str, Vec<String>>;
-
-fn meta(phx_ref: u32, previous: Option<u32>) -> String {
-    match previous {
-        Some(previous) => format!(r#"{{"phx_ref":"{phx_ref}","phx_ref_prev":"{previous}","n":2}}"#),
-        None => format!(r#"{{"n":1,"phx_ref":"{phx_ref}"}}"#),
-    }
-}
-
-fn object(entries: &Entries) -> String {
-    let entry = |(key, metas): (&&str, &Vec<String>)| {
-        format!(r#"{}:{{"metas":[{}]}}"#, Value::from(*key), metas.join(","))
-    };
-    format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(","))
-}
-
-fn diff(joins: &Entries, leaves: &Entries) -> String {
-    format!(r#"{{"joins":{},"leaves":{}}}"#, object(joins), object(leaves))
-}
-
-impl Author {
-    fn write(seed: u64) -> (Vsn, Vec<Step>) {
-        let mut dice = Dice::new(seed);
-        let vsn = if dice.one_in(5) { Vsn::V1 } else { Vsn::V2 };
-        let mut keys: Vec<&str> = (0..1 + dice.below(4)).map(|_| *dice.pick(&KEYS)).collect();
-        keys.dedup();
-        let mut author = Self { dice, keys, here: BTreeMap::new(), refs: 0 };
-        let mut steps = Vec::new();
-        for _ in 0..4 + author.dice.below(10) {
-            let step = author.step(vsn);
-            let crashed = matches!(step, Step::Crash);
-            steps.push(step);
-            if crashed {
-                steps.push(Step::Rejoin);
-            }
-        }
-        (vsn, steps)
-    }
-
-    fn step(&mut self, vsn: Vsn) -> Step {
-        match self.dice.below(16) {
-            0 => Step::Crash,
-            1 => Step::Cut,
-            2 | 3 => Step::Ok,
-            4 | 5 => Step::Message(Kind::State, self.join_ref(vsn), self.state()),
-            6 => Step::Message(Kind::State, self.join_ref(vsn), object(&self.anything())),
-            7 | 8 => {
-                let payload = diff(&self.anything(), &self.anything());
-                Step::Message(Kind::Diff, self.join_ref(vsn), payload)
-            }
-            _ => Step::Message(Kind::Diff, self.join_ref(vsn), self.change()),
-        }
-    }
-
-    /// Diffs are broadcasts that name no join on most servers.
-    fn join_ref(&mut self, vsn: Vsn) -> JoinRef {
-        match self.dice.below(10) {
-            _ if vsn == Vsn::V1 => JoinRef::None,
-            0 => JoinRef::Old,
-            1..5 => JoinRef::Current,
-            _ => JoinRef::None,
-        }
-    }
-
-    /// A snapshot of who is there.
-    fn state(&self) -> String {
-        let metas = |refs: &Vec<u32>| refs.iter().map(|phx_ref| meta(*phx_ref, None)).collect();
-        object(&self.here.iter().map(|(key, refs)| (*key, metas(refs))).collect())
-    }
-
-    /// What a server tells when somebody comes, changes or goes: now and then of several at once,
-    /// and now and then a message that the client never gets.
-    fn change(&mut self) -> String {
-        let (mut joins, mut leaves) = (Entries::new(), Entries::new());
-        loop {
-            self.happen(&mut joins, &mut leaves);
-            if !self.dice.one_in(3) {
-                break;
-            }
-        }
-        if self.dice.one_in(8) {
-            self.happen(&mut Entries::new(), &mut Entries::new());
-        }
-        diff(&joins, &leaves)
-    }
-
-    fn happen(&mut self, joins: &mut Entries, leaves: &mut Entries) {
-        let key = *self.dice.pick(&self.keys);
-        let refs = self.here.entry(key).or_default();
-        self.refs += 1;
-        let new = self.refs;
-        if refs.is_empty() || self.dice.one_in(3) {
-            refs.push(new);
-            joins.entry(key).or_default().push(meta(new, None));
-            return;
-        }
-        let old = refs.remove(self.dice.below(refs.len()));
-        leaves.entry(key).or_default().push(meta(old, None));
-        if self.dice.one_in(2) {
-            refs.push(new);
-            joins.entry(key).or_default().push(meta(new, Some(old)));
-        } else if refs.is_empty() {
-            self.here.remove(key);
-        }
-    }
-
-    /// Entries that no server would send: known and unknown refs, repeated ones, no metas.
-    fn anything(&mut self) -> Entries {
-        let mut entries = Entries::new();
-        for _ in 0..self.dice.below(4) {
-            let key = *self.dice.pick(&self.keys);
-            let refs: Vec<usize> = (0..self.dice.below(4)).map(|_| self.dice.below(8)).collect();
-            let previous = self.dice.one_in(4).then_some(0);
-            entries.insert(key, refs.iter().map(|n| meta(*n as u32, previous)).collect());
-        }
-        entries
-    }
-}
 
 /// Our client in the place of npm's.
 struct Ours {
@@ -242,6 +39,8 @@ impl Ours {
         let settings = Config::builder("ws://scripted.test/socket").vsn(vsn).limits(limits);
         let mut peer = Peer::connected(settings.reconnect(at_once()).rejoin(at_once()));
         let config = ChannelConfig::phoenix(Payload::empty()).with_presence();
+        // The official client tells at once who is gone.
+        let config = config.with_presence_calls().with_presence_grace(Duration::ZERO);
         let channel = peer.command(|client, now| client.open_channel(TOPIC, config, now)).unwrap();
         let (current, old) = ("0".to_owned(), "0".to_owned());
         let mut ours = Self { peer, vsn, channel, current, old };
@@ -312,52 +111,37 @@ impl Ours {
                 self.old = "0".into();
             }
         }
-        let mut told = self.peer.take_events().into_iter().filter_map(|event| match event {
-            Event::Channel(_, ChannelEvent::Presence(diff)) => Some(diff),
-            Event::Violation(violation) => panic!("{violation}"),
-            _ => None,
-        });
-        let diff = told.next();
-        assert_eq!(told.next(), None, "one message is told once");
-        drop(told);
+        let (mut calls, mut diff) = (None, None);
+        for event in self.peer.take_events() {
+            match event {
+                Event::Channel(_, ChannelEvent::PresenceCalls(told)) => {
+                    assert_eq!(calls.replace(told), None, "one message is told once");
+                }
+                Event::Channel(_, ChannelEvent::Presence(told)) => {
+                    assert_eq!(diff.replace(told), None, "one message is told once");
+                }
+                Event::Violation(violation) => panic!("{violation}"),
+                _ => {}
+            }
+        }
+        out.push_str(r#"{"calls":"#);
+        write_calls(&calls.unwrap_or_default(), out);
+        out.push_str(r#","members":"#);
         let channel = self.channel;
         self.peer.command(|client, _| {
-            out.push_str(r#"{"members":"#);
-            write_members(client.channel(channel).unwrap().presence().members(), out);
+            let mut members: Vec<Member> =
+                client.channel(channel).unwrap().presence().list().collect();
+            // `list` goes in the order of arrival, but for keys that could index an array.
+            members.sort_by_key(|member| array_index(&member.key).unwrap_or(u32::MAX));
+            write_members(&members, out);
         });
         out.push_str(r#","fold":"#);
         match diff {
             None => out.push_str("null"),
-            Some(diff) => write_diff(&diff, out),
+            Some(diff) => write_diff(diff, out),
         }
         out.push('}');
     }
-}
-
-fn write_members<'a>(members: impl Iterator<Item = (&'a str, &'a [Meta])>, out: &mut String) {
-    out.push('[');
-    for (at, (key, metas)) in members.enumerate() {
-        let comma = if at == 0 { "" } else { "," };
-        write!(out, r#"{comma}[{},{{"metas":["#, Value::from(key)).unwrap();
-        for (at, meta) in metas.iter().enumerate() {
-            out.push_str(if at == 0 { "" } else { "," });
-            out.push_str(meta.value.as_json().unwrap());
-        }
-        out.push_str("]}]");
-    }
-    out.push(']');
-}
-
-fn write_diff(diff: &PresenceDiff, out: &mut String) {
-    for (word, members) in [
-        (r#"{"joined":"#, &diff.joined),
-        (r#","updated":"#, &diff.updated),
-        (r#","left":"#, &diff.left),
-    ] {
-        out.push_str(word);
-        write_members(members.iter().map(|Member { key, metas }| (&**key, &**metas)), out);
-    }
-    write!(out, r#","synced":{}}}"#, diff.synced).unwrap();
 }
 
 /// Says at which step of a history the two differ.
@@ -485,10 +269,15 @@ fn npm_applies_half_of_a_broken_message_and_ours_nothing() {
 #[test]
 fn twenty_thousand_random_histories_are_seen_as_the_official_client_sees_them() {
     let Some(mut npm) = Script::start("presence") else { return };
-    let histories: Vec<(Vsn, Vec<Step>)> = (0..HISTORIES).map(Author::write).collect();
+    let histories: Vec<(Vsn, Vec<Step>)> = (0..HISTORIES).map(history).collect();
     let questions: Vec<String> =
         histories.iter().map(|(vsn, steps)| question(*vsn, true, steps)).collect();
+    let calls = [r#"["join","#, r#"["leave","#, r#"["sync"]"#];
+    let mut counts = [0; 3];
     npm.ask_all(&questions, |at, answer| {
+        for (count, call) in counts.iter_mut().zip(calls) {
+            *count += answer.matches(call).count();
+        }
         let (vsn, steps) = &histories[at];
         let mut ours = Ours::join(*vsn);
         let mut text = String::from("[");
@@ -499,4 +288,26 @@ fn twenty_thousand_random_histories_are_seen_as_the_official_client_sees_them() 
         text.push(']');
         assert_same(at as u64, steps, answer, &text);
     });
+    let [joins, leaves, syncs] = counts;
+    assert!(joins > 50_000 && leaves > 25_000 && syncs > 50_000, "{counts:?}");
+}
+
+/// JavaScript goes through the keys of an object by their number, where they have one, and ours
+/// lists members in the order in which they came.
+#[test]
+fn npm_lists_a_member_that_is_called_by_a_number_first_and_ours_where_it_came() {
+    let Some(mut npm) = Script::start("presence") else { return };
+    let seven = r#"{"7":{"metas":[{"phx_ref":"7"}]}}"#;
+    let [npms, ours] = both(&mut npm, true, &[Step::Ok, state(ANA), joins(seven)]);
+    assert_eq!(keys(&npms[2]), ["7", "ana"]);
+    assert_eq!(npms[2], ours[2], "as ours are compared, in the order of npm's");
+    let mut client = Ours::join(Vsn::V2);
+    client.say(None, None, "presence_state", ANA);
+    client.say(None, None, "presence_diff", &format!(r#"{{"joins":{seven},"leaves":{{}}}}"#));
+    let channel = client.channel;
+    let listed: Vec<String> = client.peer.command(|client, _| {
+        let channel = client.channel(channel).unwrap();
+        channel.presence().list().map(|member| member.key).collect()
+    });
+    assert_eq!(listed, ["ana", "7"]);
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use realtime_proto::wire::Sender;
-use realtime_proto::{ChannelEvent, ChannelId, Member, Meta};
+use realtime_proto::{ChannelEvent, ChannelId, PresenceCall, PresenceDiff};
 use realtime_tests::node::Script;
 use realtime_tests::recording::Recording;
-use realtime_tests::replay::Replay;
+use realtime_tests::replay::{Replay, View};
 use serde_json::{Value, json};
+
+use crate::shown::{write_calls, write_diff};
 
 /// One channel of a recorded connection.
 struct Told {
@@ -47,13 +49,34 @@ fn told(replay: &Replay) -> Vec<Told> {
     all
 }
 
-fn shown(key: &str, metas: &[Meta]) -> Value {
-    let metas: Vec<Value> = metas.iter().map(|meta| meta.value.to().unwrap()).collect();
-    json!([key, { "metas": metas }])
+/// The events of one line: the callbacks, and who came, changed and went.
+#[derive(Default)]
+struct Line {
+    calls: Vec<PresenceCall>,
+    diff: Option<PresenceDiff>,
 }
 
-fn shown_all(members: &[Member]) -> Vec<Value> {
-    members.iter().map(|Member { key, metas }| shown(key, metas)).collect()
+impl Line {
+    fn shown(self) -> Value {
+        let mut text = String::from(r#"{"calls":"#);
+        write_calls(&self.calls, &mut text);
+        text.push_str(r#","fold":"#);
+        match self.diff {
+            None => text.push_str("null"),
+            Some(diff) => write_diff(diff, &mut text),
+        }
+        text.push('}');
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+/// The members of a channel at the end of its recording, which puts nothing beside their metas.
+fn members(view: &View) -> Vec<Value> {
+    let shown = view.members.iter().map(|(key, metas)| {
+        let metas: Vec<Value> = metas.iter().map(|meta| meta.to().unwrap()).collect();
+        json!([key, { "metas": metas }])
+    });
+    shown.collect()
 }
 
 #[test]
@@ -71,28 +94,30 @@ fn the_presence_of_every_recording_is_seen_as_the_official_client_sees_it() {
             npm.ask_all(&questions, |at, answer| {
                 let (Told { channel, topic, messages }, name) = (&channels[at], &replay.name);
                 let answer: Value = serde_json::from_str(answer).unwrap();
-                let mut ours = BTreeMap::new();
+                let mut lines: BTreeMap<usize, Line> = BTreeMap::new();
                 for (line, event) in replay.events_of(*channel) {
-                    if let ChannelEvent::Presence(diff) = event {
-                        let fold = json!({
-                            "joined": shown_all(&diff.joined),
-                            "updated": shown_all(&diff.updated),
-                            "left": shown_all(&diff.left),
-                            "synced": diff.synced,
-                        });
-                        assert_eq!(ours.insert(line, fold), None, "{name}:{line}");
+                    match event {
+                        ChannelEvent::PresenceCalls(calls) => {
+                            lines.entry(line).or_default().calls.extend(calls.clone());
+                        }
+                        ChannelEvent::Presence(diff) => {
+                            let told = lines.entry(line).or_default().diff.replace(diff.clone());
+                            assert_eq!(told, None, "{name}:{line} is told once");
+                        }
+                        _ => {}
                     }
                 }
                 for (at, (line, _)) in messages.iter().enumerate() {
-                    let fold = ours.remove(line).unwrap_or_default();
-                    assert_eq!(fold, answer["folds"][at], "{name}:{line}");
-                    snapshots += usize::from(fold["synced"] == true);
-                    diffs += usize::from(fold["synced"] == false);
+                    let ours = lines.remove(line).unwrap_or_default().shown();
+                    assert_eq!(ours, answer["steps"][at], "{name}:{line}");
+                    snapshots += usize::from(ours["fold"]["synced"] == true);
+                    diffs += usize::from(ours["fold"]["synced"] == false);
                 }
-                assert!(ours.is_empty(), "{name}, {topic}: {ours:?} are ours alone");
+                assert_eq!(lines.len(), 0, "{name}, {topic}: told by ours alone");
                 if let Some(view) = replay.channels.iter().find(|view| view.id == *channel) {
-                    let members = view.members.iter().map(|(key, metas)| shown(key, metas));
-                    assert_eq!(Value::from_iter(members), answer["members"], "{name}, {topic}");
+                    let mut npms = answer["members"].as_array().unwrap().clone();
+                    npms.sort_by_key(|member| member[0].to_string());
+                    assert_eq!(members(view), npms, "{name}, {topic}");
                     ends += usize::from(!view.members.is_empty());
                 }
             });
