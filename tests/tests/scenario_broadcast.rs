@@ -376,6 +376,38 @@ fn a_replay_does_not_hide_that_the_database_came_late() {
 }
 
 #[test]
+fn a_replay_that_was_asked_for_at_the_start_is_not_told_twice() {
+    // Without the wall clock nothing else can be asked for after an outage.
+    let replay = Replay::since(BEGIN);
+    let (mut peer, _) =
+        joining(settings(), private(BroadcastConfig::default().with_replay(replay)));
+    let replayed = |peer: &mut Peer, ids: core::ops::Range<u8>| {
+        for id in ids {
+            peer.say(&format!(
+                r#"["1",null,"realtime:ub","broadcast",{{"event":"e{id}","payload":{{}},"meta":{{"id":"00000000-0000-4000-8000-0000000000{id:02x}","replayed":true}}}}]"#
+            ));
+        }
+    };
+    peer.say_ok("1", "1", TOPIC);
+    replayed(&mut peer, 0..25);
+    let told = peer.take_lines();
+    assert_eq!(told.iter().filter(|line| line.contains("broadcast")).count(), 25);
+    peer.close(1012);
+    peer.pass(secs(1));
+    peer.accept();
+    let asked = peer.take_frames();
+    assert!(asked.last().unwrap().contains(r#""replay":{"since":1800000000000}"#), "{asked:?}");
+    peer.take_events();
+    peer.say_ok("1", "1", TOPIC);
+    replayed(&mut peer, 1..26);
+    let told = peer.take_lines();
+    // What it brings is new or known; whether it is all is not known.
+    let about = |line: &&String| line.contains("broadcast") || line.contains("gap");
+    let gap = "ch0.1 gap of messages from 0.000s to 1.000s: service restart";
+    assert_eq!(told.iter().filter(about).collect::<Vec<_>>(), [gap, "ch0.1 broadcast e25"]);
+}
+
+#[test]
 fn one_hears_oneself_only_on_request() {
     let mut world = world();
     let (ana, room) = add(&mut world, public(BroadcastConfig::default().with_echo()));
