@@ -18,6 +18,9 @@ use realtime_tests::peer::Peer;
 
 const TOPIC: &str = "realtime:ub";
 
+/// What a server says when broadcasts of the database reach the channel.
+const READY: &str = r#"["1",null,"realtime:ub","system",{"message":"Replication connection established","status":"ok","extension":"system","channel":"ub"}]"#;
+
 /// The wall clock when a test begins.
 const BEGIN: Duration = Duration::from_secs(1_800_000_000);
 
@@ -310,8 +313,7 @@ fn a_channel_is_live_once_broadcasts_of_the_database_reach_it() {
     peer.say_ok("1", "1", TOPIC);
     assert_eq!(peer.command(|client, _| awaits(client, room)), Some(Awaits::Replication));
     peer.take_events();
-    let ready = r#"["1",null,"realtime:ub","system",{"message":"Replication connection established","status":"ok","extension":"system","channel":"ub"}]"#;
-    peer.say(ready);
+    peer.say(READY);
     assert_eq!(peer.command(|client, _| awaits(client, room)), None);
     assert!(peer.take_lines().contains(&"ch0.1 live".to_owned()));
 
@@ -324,7 +326,7 @@ fn a_channel_is_live_once_broadcasts_of_the_database_reach_it() {
     peer.pass(secs(4));
     let gap = |event: &Event| matches!(event, Event::Channel(_, ChannelEvent::Gap(_)));
     assert!(!peer.take_events().iter().any(gap), "they do not flow yet");
-    peer.say(ready);
+    peer.say(READY);
     let gaps: Vec<String> = peer
         .take_events()
         .into_iter()
@@ -344,14 +346,13 @@ fn a_replay_does_not_hide_that_the_database_came_late() {
     let config = private(BroadcastConfig::default().with_replication_ready());
     let (mut peer, _) = joining(settings(), config);
     peer.command(|client, now| client.set_unix_time(BEGIN, now));
-    let ready = r#"["1",null,"realtime:ub","system",{"message":"Replication connection established","status":"ok","extension":"system","channel":"ub"}]"#;
     let stored = |replayed: &str| {
         format!(
             r#"["1",null,"realtime:ub","broadcast",{{"event":"e","payload":{{}},"meta":{{"id":"00000000-0000-4000-8000-000000000001"{replayed}}}}}]"#
         )
     };
     peer.say_ok("1", "1", TOPIC);
-    peer.say(ready);
+    peer.say(READY);
     peer.say(&stored(""));
     let recovered = "ch0.1 recovered 0, contiguous";
     let gap = "ch0.1 gap of messages from 8.000s to 15.000s: changes restarted";
@@ -367,7 +368,7 @@ fn a_replay_does_not_hide_that_the_database_came_late() {
         peer.say(&stored(r#","replayed":true"#));
         peer.take_events();
         peer.pass(late);
-        peer.say(ready);
+        peer.say(READY);
         peer.pass(secs(5));
         let lines = peer.take_lines();
         let about = |line: &&String| line.contains("recovered") || line.contains("gap");
