@@ -63,8 +63,8 @@ pub enum ChannelEvent {
         /// What it answered; the user's own on Phoenix.
         response: Payload,
     },
-    /// Everything the channel asked for flows: the presence snapshot came and the database
-    /// subscription stands.
+    /// Everything the channel asked for flows: the presence snapshot came, the database
+    /// subscription stands, and broadcasts of the database come.
     Live,
     /// A broadcast came.
     Broadcast(Broadcast),

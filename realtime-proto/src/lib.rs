@@ -114,7 +114,7 @@
 //! | G7 | After `handle_timeout` at the deadline and a drain, the next deadline is later. |
 //! | G8 | While the server accepts, every channel is live within [`Config::live_within`]. |
 //! | G10 | What was missed is never missed in silence: after an outage each stream of a channel tells a [`Gap`], or a [`Recovery`] from the server's store, and nothing is delivered twice. |
-//! | G11 | The client stays within the limits it was told: joins a second, presence calls, channels, frame sizes ([`Limits`]). |
+//! | G11 | The client stays within the limits it was told: joins a second, presence calls, channels, sizes of frames and broadcasts ([`Limits`]). |
 //! | G12 | Memory stays within what [`Limits`] allow, whatever the peer sends. |
 //! | G13 | The same seed and the same inputs give the same outputs, byte for byte. |
 //! | G14 | Secrets never appear in `Debug`, events or errors. |

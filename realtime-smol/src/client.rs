@@ -6,11 +6,11 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::collections::BTreeMap;
 
-use realtime_proto::supabase::{Binding, Retry};
+use realtime_proto::supabase::{Binding, BroadcastApi, Retry};
 use realtime_proto::{
-    self as proto, Awaits, BindingId, ChannelConfig, ChannelEvent, ChannelId, ChannelState,
-    CloseReason, Config, Event, Frame, Instant, Member, Outcome, Payload, PushError, PushId,
-    Secret, SocketId, Stats,
+    self as proto, Awaits, BindingId, BroadcastOptions, ChannelConfig, ChannelEvent, ChannelId,
+    ChannelState, CloseReason, Config, Event, Frame, Instant, Member, Outcome, Payload, PushError,
+    PushId, Secret, SocketId, Stats,
 };
 use smol::stream::Stream;
 
@@ -139,6 +139,16 @@ impl Client {
         Ok(self.commands.call(move |task, now| task.client.set_access_token(token, now)).await?)
     }
 
+    /// What makes requests for broadcasts over HTTP, to the same server and as the same user: with
+    /// the API key and the access token of this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the client has been shut down.
+    pub async fn broadcast_api(&self) -> Result<BroadcastApi, Error> {
+        Ok(self.commands.call(|task, _| task.client.broadcast_api()).await?)
+    }
+
     /// Checks the connection now, after a hint that the network changed or the machine woke up.
     ///
     /// # Errors
@@ -247,6 +257,41 @@ impl Channel {
     pub async fn broadcast(&self, event: &str, payload: Payload) -> Result<(), Error> {
         let event = event.to_owned();
         self.send(move |mut channel, now| channel.broadcast(event, payload, now)).await.map(drop)
+    }
+
+    /// Broadcasts as [`broadcast`](Self::broadcast) does, with a deadline, a time to live or a key
+    /// of its own, or to be kept by the server; returns the response of the server's `ok`, which
+    /// names the `id` of a broadcast that is kept. Without `ack` it is empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push).
+    ///
+    /// # Cancel safety
+    ///
+    /// The message is sent all the same when the future is dropped after its first poll.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn send(room: realtime_smol::Channel) -> Result<(), Box<dyn std::error::Error>> {
+    /// use realtime_smol::proto::supabase::Persist;
+    /// use realtime_smol::proto::{Payload, PushOptions};
+    ///
+    /// let kept = PushOptions::new().persisted(Persist::Longest);
+    /// room.broadcast_with("paid", Payload::from_json(r#"{"sum":7}"#)?, kept).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn broadcast_with(
+        &self,
+        event: &str,
+        payload: Payload,
+        options: impl Into<BroadcastOptions>,
+    ) -> Result<Payload, Error> {
+        let (event, options) = (event.to_owned(), options.into());
+        self.send(move |mut channel, now| channel.broadcast_with(event, payload, options, now))
+            .await
     }
 
     /// Shows `payload`, a JSON object, as this client's presence, now and after every rejoin.

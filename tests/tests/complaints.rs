@@ -43,6 +43,8 @@
 //! | supabase-py#1297 | `a_channel_says_what_it_waits_for_and_since_when` |
 //! | supabase-py#1319, supabase-js#1559 | `a_join_without_an_answer_says_when_the_server_was_last_heard` |
 //! | realtime#1414, supabase-js#2294 | `an_error_has_a_kind_the_servers_words_and_advice` |
+//! | supabase-flutter#536, realtime#1588 | `a_broadcast_that_came_to_nothing_says_why_and_what_to_do` |
+//! | supabase-kt#255, realtime#303 | `what_was_missed_is_told_again_on_a_private_channel_and_its_window_on_a_public_one` |
 //! | realtime#252 | `a_row_that_was_too_large_says_that_it_is_not_whole` |
 //! | realtime#223 | `a_large_value_that_an_update_left_alone_is_missing_and_not_null` |
 //! | realtime-py#213, supabase-swift#585 | `every_join_asks_for_the_bindings_of_its_moment` |
@@ -135,7 +137,7 @@ fn every_complaint_of_the_table_has_its_scenario() {
         assert!(tests.contains(&format!("#[test]\nfn {name}() {{")), "{name}");
         named += 1;
     }
-    assert_eq!(named, 44);
+    assert_eq!(named, 46);
 }
 
 #[test]

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
 use realtime_proto::server::{HttpRequest, Server, ServerConfig, ServerTransmit, SessionId};
 use realtime_proto::supabase::{
     BroadcastApi, BroadcastRequest, Cause, CauseKind, HttpBroadcast, HttpBroadcastError, Persist,
 };
+use realtime_proto::wire::{self, Body, Sender, Vsn};
 use realtime_proto::{Client, Config, Frame, Instant, Payload};
 use realtime_tests::encoding::unbase64;
 use realtime_tests::fixture;
@@ -196,10 +198,15 @@ impl Rig {
 
     /// A listener of the topic `realtime:room`.
     fn join(&mut self, config: &str) -> SessionId {
+        self.join_topic("realtime:room", config)
+    }
+
+    fn join_topic(&mut self, topic: &str, config: &str) -> SessionId {
         let session = self.server.accept("/socket/websocket?vsn=2.0.0", self.now).unwrap();
-        let join = format!(r#"["1","1","realtime:room","phx_join",{{"config":{config}}}]"#);
+        let topic = Value::from(topic);
+        let join = format!(r#"["1","1",{topic},"phx_join",{{"config":{config}}}]"#);
         self.server.handle_frame(session, Frame::text(join), self.now);
-        self.told(session);
+        self.frames(session);
         session
     }
 
@@ -220,15 +227,22 @@ impl Rig {
     }
 
     /// What a session was sent since the last call.
-    fn told(&mut self, session: SessionId) -> Vec<String> {
-        let mut told = Vec::new();
+    fn frames(&mut self, session: SessionId) -> Vec<Frame> {
+        let mut frames = Vec::new();
         while let Some(transmit) = self.server.poll_transmit() {
             if let ServerTransmit::Frame { session: to, frame } = transmit {
                 assert_eq!(to, session);
-                told.push(frame.as_bytes().escape_ascii().to_string().replace("\\\"", "\""));
+                frames.push(frame);
             }
         }
-        told
+        frames
+    }
+
+    /// The same, as text.
+    fn told(&mut self, session: SessionId) -> Vec<String> {
+        let frames = self.frames(session);
+        let text = |frame: &Frame| frame.as_bytes().escape_ascii().to_string();
+        frames.iter().map(|frame| text(frame).replace("\\\"", "\"")).collect()
     }
 }
 
@@ -265,6 +279,44 @@ fn what_the_client_makes_reaches_listeners_of_the_local_server() {
         ),
     ];
     assert_eq!(told, expected);
+}
+
+proptest! {
+    #[test]
+    fn any_topic_and_event_come_out_as_they_went_in(
+        topic in "\\PC{0,20}",
+        event in "\\PC{0,20}",
+        private: bool,
+    ) {
+        let api = BroadcastApi::new("wss://h:4010/realtime/v1?a=b").unwrap();
+        let topic = format!("realtime:{topic}");
+        let broadcast = HttpBroadcast::new(&*topic, &*event, Payload::empty());
+        let broadcast = if private { broadcast.private() } else { broadcast };
+        let requests = [api.single(&broadcast), api.batch(core::slice::from_ref(&broadcast))];
+        let mut made = 0;
+        for request in requests {
+            let Ok(request) = request else { continue };
+            let mut rig = Rig::new(ServerConfig::default());
+            let listener = rig.join_topic(&topic, &format!(r#"{{"private":{private}}}"#));
+            prop_assert_eq!(rig.send(&request), Ok(()));
+            let frames = rig.frames(listener);
+            let [frame] = &*frames else { panic!("{frames:?}") };
+            let envelope = wire::decode(Vsn::V2, Sender::Server, frame).unwrap();
+            prop_assert_eq!(&*envelope.topic, &*topic);
+            let named = match envelope.body {
+                Body::UserBroadcast { event, .. } => event.to_owned(),
+                Body::Json(text) => {
+                    let value: Value = serde_json::from_str(text).unwrap();
+                    value["event"].as_str().unwrap().to_owned()
+                }
+                body => panic!("{body:?}"),
+            };
+            prop_assert_eq!(named, &*event);
+            made += 1;
+        }
+        let blank = event.trim().is_empty() || topic["realtime:".len()..].trim().is_empty();
+        prop_assert!(blank || made > 0);
+    }
 }
 
 #[test]

@@ -129,10 +129,16 @@ fn run(seed: u64) -> (Books, Books) {
 /// Sends numbers from the database to a private channel through the same faults; tells the books
 /// and what was recovered.
 fn run_stored(seed: u64) -> (Books, Vec<Recovery>) {
-    let config = ServerConfig { unix_time_at_epoch: BEGIN, ..ServerConfig::default() };
+    let config = ServerConfig {
+        unix_time_at_epoch: BEGIN,
+        replication_ready_after: Duration::from_millis(seed % 4 * 1_000),
+        ..ServerConfig::default()
+    };
     let mut world = World::seed(seed).with_server(config).with_network(Network::default());
     let ana = world.add_client(Config::builder("ws://server/socket").build().unwrap());
-    let join = JoinConfig { private: true, ..JoinConfig::default() };
+    // Half of the channels wait until the database says that its broadcasts come.
+    let mut join = JoinConfig { private: true, ..JoinConfig::default() };
+    join.broadcast.replication_ready = seed % 2 == 1;
     let channel = world.client(ana, |client, now| {
         client.set_unix_time(BEGIN + now.since_epoch(), now);
         client.connect(now);

@@ -18,6 +18,9 @@ use realtime_tests::peer::Peer;
 
 const TOPIC: &str = "realtime:ub";
 
+/// What a server says when broadcasts of the database reach the channel.
+const READY: &str = r#"["1",null,"realtime:ub","system",{"message":"Replication connection established","status":"ok","extension":"system","channel":"ub"}]"#;
+
 /// The wall clock when a test begins.
 const BEGIN: Duration = Duration::from_secs(1_800_000_000);
 
@@ -310,8 +313,7 @@ fn a_channel_is_live_once_broadcasts_of_the_database_reach_it() {
     peer.say_ok("1", "1", TOPIC);
     assert_eq!(peer.command(|client, _| awaits(client, room)), Some(Awaits::Replication));
     peer.take_events();
-    let ready = r#"["1",null,"realtime:ub","system",{"message":"Replication connection established","status":"ok","extension":"system","channel":"ub"}]"#;
-    peer.say(ready);
+    peer.say(READY);
     assert_eq!(peer.command(|client, _| awaits(client, room)), None);
     assert!(peer.take_lines().contains(&"ch0.1 live".to_owned()));
 
@@ -324,7 +326,7 @@ fn a_channel_is_live_once_broadcasts_of_the_database_reach_it() {
     peer.pass(secs(4));
     let gap = |event: &Event| matches!(event, Event::Channel(_, ChannelEvent::Gap(_)));
     assert!(!peer.take_events().iter().any(gap), "they do not flow yet");
-    peer.say(ready);
+    peer.say(READY);
     let gaps: Vec<String> = peer
         .take_events()
         .into_iter()
@@ -344,14 +346,13 @@ fn a_replay_does_not_hide_that_the_database_came_late() {
     let config = private(BroadcastConfig::default().with_replication_ready());
     let (mut peer, _) = joining(settings(), config);
     peer.command(|client, now| client.set_unix_time(BEGIN, now));
-    let ready = r#"["1",null,"realtime:ub","system",{"message":"Replication connection established","status":"ok","extension":"system","channel":"ub"}]"#;
     let stored = |replayed: &str| {
         format!(
             r#"["1",null,"realtime:ub","broadcast",{{"event":"e","payload":{{}},"meta":{{"id":"00000000-0000-4000-8000-000000000001"{replayed}}}}}]"#
         )
     };
     peer.say_ok("1", "1", TOPIC);
-    peer.say(ready);
+    peer.say(READY);
     peer.say(&stored(""));
     let recovered = "ch0.1 recovered 0, contiguous";
     let gap = "ch0.1 gap of messages from 8.000s to 15.000s: changes restarted";
@@ -367,12 +368,44 @@ fn a_replay_does_not_hide_that_the_database_came_late() {
         peer.say(&stored(r#","replayed":true"#));
         peer.take_events();
         peer.pass(late);
-        peer.say(ready);
+        peer.say(READY);
         peer.pass(secs(5));
         let lines = peer.take_lines();
         let about = |line: &&String| line.contains("recovered") || line.contains("gap");
         assert_eq!(lines.iter().filter(about).collect::<Vec<_>>(), told);
     }
+}
+
+#[test]
+fn a_replay_that_was_asked_for_at_the_start_is_not_told_twice() {
+    // Without the wall clock nothing else can be asked for after an outage.
+    let replay = Replay::since(BEGIN);
+    let (mut peer, _) =
+        joining(settings(), private(BroadcastConfig::default().with_replay(replay)));
+    let replayed = |peer: &mut Peer, ids: core::ops::Range<u8>| {
+        for id in ids {
+            peer.say(&format!(
+                r#"["1",null,"realtime:ub","broadcast",{{"event":"e{id}","payload":{{}},"meta":{{"id":"00000000-0000-4000-8000-0000000000{id:02x}","replayed":true}}}}]"#
+            ));
+        }
+    };
+    peer.say_ok("1", "1", TOPIC);
+    replayed(&mut peer, 0..25);
+    let told = peer.take_lines();
+    assert_eq!(told.iter().filter(|line| line.contains("broadcast")).count(), 25);
+    peer.close(1012);
+    peer.pass(secs(1));
+    peer.accept();
+    let asked = peer.take_frames();
+    assert!(asked.last().unwrap().contains(r#""replay":{"since":1800000000000}"#), "{asked:?}");
+    peer.take_events();
+    peer.say_ok("1", "1", TOPIC);
+    replayed(&mut peer, 1..26);
+    let told = peer.take_lines();
+    // What it brings is new or known; whether it is all is not known.
+    let about = |line: &&String| line.contains("broadcast") || line.contains("gap");
+    let gap = "ch0.1 gap of messages from 0.000s to 1.000s: service restart";
+    assert_eq!(told.iter().filter(about).collect::<Vec<_>>(), [gap, "ch0.1 broadcast e25"]);
 }
 
 #[test]

@@ -2,17 +2,22 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use realtime_proto::manager::{
     ChannelStatus, Entity, EntityOptions, LeaseEvent, ManagerConfig, ManagerEvent, User,
 };
 use realtime_proto::server::{RowChange, ServerConfig};
-use realtime_proto::supabase::{Binding, CauseKind, ChangeEvent, ChangeKind, JoinConfig};
-use realtime_proto::{Backoff, ChannelConfig, ChannelEvent, Config, Payload, Status};
+use realtime_proto::supabase::{
+    Binding, Broadcast, BroadcastApi, BroadcastConfig, BroadcastRequest, Cause, CauseKind,
+    ChangeEvent, ChangeKind, HttpBroadcast, JoinConfig, Persist, Replay,
+};
+use realtime_proto::{Backoff, ChannelConfig, ChannelEvent, Config, Payload, PushOptions, Status};
 use realtime_smol::{
     Client, Delivery, DevServer, DevServerConfig, DevServerHandle, Error, Lease, Manager, Options,
 };
 use smol::future::{FutureExt, block_on};
+use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::stream::{Stream, StreamExt};
 
 fn serve(config: ServerConfig) -> DevServerHandle {
@@ -332,4 +337,73 @@ fn row_changes_are_asked_for_and_given_up_while_the_channel_is_joined() {
         let refused = channel.bind(all("contacts").with_filter("id")).await;
         assert!(matches!(refused, Err(Error::Bind(_))), "{refused:?}");
     });
+}
+
+#[test]
+fn a_broadcast_that_is_kept_is_told_to_whoever_comes_later() {
+    run(async {
+        let server = serve(ServerConfig::default());
+        let client = Client::connect(config(&server));
+        let broadcast = BroadcastConfig::default().with_ack();
+        let config = JoinConfig { broadcast, private: true, ..JoinConfig::default() };
+        let room = client.open_channel("realtime:room", ChannelConfig::supabase(config)).await;
+        let kept = PushOptions::new().persisted(Persist::Longest);
+        let reply = room.unwrap().broadcast_with("paid", Payload::empty(), kept).await.unwrap();
+        let reply: BTreeMap<String, String> = reply.to().unwrap();
+
+        let later = Client::connect(self::config(&server));
+        let broadcast = BroadcastConfig::default().with_replay(Replay::since(Duration::ZERO));
+        let config = JoinConfig { broadcast, private: true, ..JoinConfig::default() };
+        let room = later.open_channel("realtime:room", ChannelConfig::supabase(config)).await;
+        let paid = first(&mut room.unwrap(), broadcast_of).await;
+        assert_eq!(paid.event, "paid");
+        assert_eq!(paid.id(), Some(&*reply["id"]));
+    });
+}
+
+fn broadcast_of(event: ChannelEvent) -> Option<Broadcast> {
+    match event {
+        ChannelEvent::Broadcast(broadcast) => Some(broadcast),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_broadcast_over_http_is_sent_by_any_client_that_can_write_a_request() {
+    run(async {
+        let server = serve(ServerConfig::default());
+        let client = Client::connect(config(&server));
+        let listener = ChannelConfig::supabase(JoinConfig::default());
+        let mut room = client.open_channel("realtime:room", listener).await.unwrap();
+        room.live().await.unwrap();
+        let api = client.broadcast_api().await.unwrap();
+        let moved = HttpBroadcast::new("realtime:room", "moved", Payload::binary(vec![0, 255]));
+        assert_eq!(post(&api.single(&moved).unwrap()).await, Ok(()));
+        let told = first(&mut room, broadcast_of).await;
+        assert_eq!((&*told.event, told.payload.as_bytes()), ("moved", &[0, 255][..]));
+        let nowhere = BroadcastApi::new(&format!("{}/nowhere", server.url())).unwrap();
+        let refused = post(&nowhere.single(&moved).unwrap()).await.unwrap_err();
+        assert_eq!(refused.kind, CauseKind::BroadcastEndpointMissing);
+    });
+}
+
+/// The least HTTP client there is.
+async fn post(request: &BroadcastRequest) -> Result<(), Cause> {
+    let url = request.url().strip_prefix("http://").unwrap();
+    let (host, path) = url.split_at(url.find('/').unwrap());
+    let mut stream = smol::net::TcpStream::connect(host).await.unwrap();
+    let mut head = format!("{} {path} HTTP/1.1\r\nhost: {host}\r\n", BroadcastRequest::METHOD);
+    for (name, value) in request.headers() {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let length = request.body().len();
+    head.push_str(&format!("content-length: {length}\r\nconnection: close\r\n\r\n"));
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(request.body()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    BroadcastApi::read_reply(status, body.as_bytes())
 }

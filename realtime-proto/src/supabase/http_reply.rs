@@ -48,10 +48,10 @@ pub(super) fn read(status: u16, body: &[u8]) -> Result<(), Cause> {
     }
     let said = words(body);
     let fits = |(code, text, _): &&(u16, &str, _)| *code == status && said.contains(text);
-    let known = REPLIES.iter().find(fits).map_or(CauseKind::BroadcastFailed, |(.., kind)| *kind);
+    let kind = REPLIES.iter().find(fits).map_or(CauseKind::BroadcastFailed, |(.., kind)| *kind);
     let text =
         if said.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {said}") };
-    Err(Cause::with_text(known, text))
+    Err(Cause::with_text(kind, text))
 }
 
 /// The words of an answer: its `error` or `message`, its `errors` as JSON, or short text.
