@@ -130,6 +130,7 @@ fn describe_channel(event: &ChannelEvent) -> String {
             format!("errored: {}{}", cause.kind, again(*retry_at))
         }
         ChannelEvent::Closed { cause } => format!("closed: {}", cause.kind),
+        ChannelEvent::PresenceCalls(calls) => format!("{} presence calls", calls.len()),
         _ => "event".into(),
     }
 }

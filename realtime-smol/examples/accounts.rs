@@ -1,9 +1,10 @@
 //! Several accounts in one program: a manager each, so that nothing of one reaches the other.
 //!
 //! Run it with `cargo run --package realtime-smol --features dev-server --example accounts`.
+#![expect(clippy::print_stdout, reason = "it shows what happens")]
 
+use core::error::Error;
 use std::collections::BTreeMap;
-use std::error::Error;
 
 use realtime_smol::proto::manager::{Entity, EntityOptions, LeaseEvent, ManagerConfig};
 use realtime_smol::proto::{Config, Payload};

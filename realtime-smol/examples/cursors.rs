@@ -1,9 +1,10 @@
 //! Collaborative cursors: a mouse that moves a thousand times a second, sent twenty times at most.
 //!
 //! Run it with `cargo run --package realtime-smol --features dev-server --example cursors`.
+#![expect(clippy::print_stdout, reason = "it shows what happens")]
 
+use core::error::Error;
 use core::time::Duration;
-use std::error::Error;
 use std::sync::{Arc, Mutex};
 
 use realtime_smol::proto::manager::{Entity, EntityOptions, LeaseEvent, ManagerConfig};

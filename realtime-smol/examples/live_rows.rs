@@ -1,9 +1,10 @@
 //! Live row updates into a view model: a list of contacts that follows its table.
 //!
 //! Run it with `cargo run --package realtime-smol --features dev-server --example live_rows`.
+#![expect(clippy::print_stdout, reason = "it shows what happens")]
 
+use core::error::Error;
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::sync::{Arc, Mutex};
 
 use realtime_smol::proto::manager::{Entity, EntityOptions, ManagerConfig};

@@ -1,8 +1,9 @@
 //! Clean-up on logout: what a person held ends, and the server knows before the page is gone.
 //!
 //! Run it with `cargo run --package realtime-smol --features dev-server --example logout`.
+#![expect(clippy::print_stdout, reason = "it shows what happens")]
 
-use std::error::Error;
+use core::error::Error;
 
 use realtime_smol::proto::Config;
 use realtime_smol::proto::manager::{

@@ -1,8 +1,9 @@
 //! Who is viewing: the people who look at a document, one entry each however many tabs they have.
 //!
 //! Run it with `cargo run --package realtime-smol --features dev-server --example who_is_viewing`.
+#![expect(clippy::print_stdout, reason = "it shows what happens")]
 
-use std::error::Error;
+use core::error::Error;
 
 use realtime_smol::proto::manager::{Entity, ManagerConfig, User};
 use realtime_smol::proto::{Config, Payload};

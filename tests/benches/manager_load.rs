@@ -7,9 +7,9 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
+use core::error::Error;
 use core::time::Duration;
 use std::alloc::System;
-use std::error::Error;
 use std::time::Instant;
 
 use realtime_proto::Config;
@@ -23,15 +23,16 @@ const ENTITIES: usize = 10_000;
 const IDLE_AFTER: Duration = Duration::from_millis(500);
 
 thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
+    static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The system's allocator, counting what each thread holds.
 struct Counting;
 
-fn hold(bytes: isize) {
+/// Counts round the clock, since a thread may free what another one allocated.
+fn count(change: impl Fn(usize) -> usize) {
     // A thread that ends has no count any more.
-    let _ = HELD.try_with(|held| held.set(held.get() + bytes));
+    let _ = HELD.try_with(|held| held.set(change(held.get())));
 }
 
 #[expect(unsafe_code, reason = "a global allocator is unsafe to write; it passes everything on")]
@@ -39,13 +40,13 @@ fn hold(bytes: isize) {
 // that needs neither memory nor a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        hold(layout.size().cast_signed());
+        count(|held| held.wrapping_add(layout.size()));
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        hold(-layout.size().cast_signed());
+        count(|held| held.wrapping_sub(layout.size()));
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(memory, layout) }
     }
@@ -54,15 +55,17 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-fn held() -> isize {
-    HELD.with(Cell::get)
+/// How many bytes more this thread holds than at the time of `before`.
+fn held_since(before: usize) -> usize {
+    let more = HELD.with(Cell::get).wrapping_sub(before);
+    if more > usize::MAX / 2 { 0 } else { more }
 }
 
 async fn load(manager: &Manager) -> Result<(), Box<dyn Error>> {
     let warm = Entity::new("warm", "up");
     manager.subscribe_to_entity(&warm, EntityOptions::default()).await?.live().await?;
     manager.cleanup_all_channels().await?;
-    let before = held();
+    let before = HELD.with(Cell::get);
 
     let start = Instant::now();
     let mut leases = Vec::with_capacity(ENTITIES);
@@ -79,7 +82,7 @@ async fn load(manager: &Manager) -> Result<(), Box<dyn Error>> {
     assert_eq!(stats.by_status.get("live"), Some(&ENTITIES), "all are live");
     let connections = stats.connections.len();
     drop(stats);
-    let each = (held() - before) / ENTITIES.cast_signed();
+    let each = held_since(before) / ENTITIES;
     println!("entities            {ENTITIES}, over {connections} connections");
     println!("asked for in        {:.2} s", asked.as_secs_f64());
     println!("all live after      {:.2} s", live.as_secs_f64());
@@ -94,7 +97,7 @@ async fn load(manager: &Manager) -> Result<(), Box<dyn Error>> {
     }
     let stats = manager.channel_stats().await?;
     assert_eq!((stats.total, stats.held.len()), (0, 0), "no channel and no lease is left");
-    let left = held() - before;
+    let left = held_since(before);
     println!("left after clean-up {left} bytes, {} connection", stats.connections.len());
     Ok(())
 }
