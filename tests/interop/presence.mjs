@@ -8,10 +8,15 @@
 // nothing was to be told, and what was thrown. With "forget" the diffs that are held for a snapshot are
 // dropped when the channel joins again, which the library does not do by itself.
 //
-// In: {"op", "state", "input"}. Out: what the function of that name makes of it.
+// In: {"op", "state", "input"}. Out: what the function of that name makes of it, and what the npm
+// package `@supabase/realtime-js` makes of that.
+import { createRequire } from "node:module"
 import { Presence, Socket } from "phoenix"
 import { lines, say } from "./lines.mjs"
 import { fold, members, note, parsed } from "./members.mjs"
+
+const require = createRequire(import.meta.url)
+const Adapter = require("@supabase/realtime-js/dist/main/phoenix/presenceAdapter.js").default
 
 const TOPIC = "room:interop"
 
@@ -142,12 +147,14 @@ function run({ vsn, forget, steps }) {
 }
 
 function vector({ op, state, input }) {
-  const calls = []
+  const [calls, events] = [[], []]
   const copy = (entry) => JSON.parse(JSON.stringify(entry ?? null))
-  const note = (cb) => (key, current, arg) =>
+  const note = (cb) => (key, current, arg) => {
     calls.push({ cb, key, current: copy(current), arg: copy(arg) })
+    events.push(Adapter[`${cb}Payload`](key, current, arg))
+  }
   const result = Presence[op](state, input, note("onJoin"), note("onLeave"))
-  return { result, calls }
+  return { result, calls, events, state: Adapter.transformState(result) }
 }
 
 for await (const question of lines()) say(question.op ? vector(question) : run(question))

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use realtime_proto::server::{RowChange, ServerConfig};
-use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig};
+use realtime_proto::supabase::{Binding, Change, ChangeEvent, JoinConfig};
 use realtime_proto::{Backoff, ChannelConfig, ChannelEvent, Config, Payload};
 use realtime_smol::{Channel, Client, Delivery, DevServer, DevServerConfig, DevServerHandle};
 use realtime_tests::encoding::unhex;
@@ -131,6 +131,15 @@ async fn broadcast(channel: &mut Channel) -> (String, Payload) {
     .await
 }
 
+/// Waits for a row change.
+async fn row_change(channel: &mut Channel) -> Change {
+    first(channel, |event| match event {
+        ChannelEvent::Change { change, .. } => Some(change),
+        _ => None,
+    })
+    .await
+}
+
 /// Waits until our client sees exactly these members, by key.
 async fn members(channel: &mut Channel, wanted: &[&str]) {
     loop {
@@ -214,18 +223,24 @@ fn realtime_js_shares_a_channel_of_our_server_with_our_client() {
             assert_eq!(broadcast(&mut ours).await, sent);
             assert_eq!(npm.told("broadcast").await["event"], "posted");
 
-            let row = payload(&json!({"id": 7, "name": "Acme"}));
-            let change = RowChange::insert("contacts", row).unwrap();
-            assert_eq!(server.change(change).await.unwrap(), 2);
-            let heard = npm.told("change").await;
-            assert_eq!(heard["eventType"], "INSERT");
-            assert_eq!(heard["new"], json!({"id": 7, "name": "Acme"}));
-            let heard = first(&mut ours, |event| match event {
-                ChannelEvent::Change { change, .. } => Some(change),
-                _ => None,
-            })
-            .await;
-            assert_eq!(heard.typed::<Value>().unwrap().new_row().unwrap()["name"], "Acme");
+            let row = |name: &str| payload(&json!({"id": 7, "name": name}));
+            let key = || payload(&json!({"id": 7}));
+            for change in [
+                RowChange::insert("contacts", row("Acme")),
+                RowChange::update("contacts", row("Acme & Co"), Some(key())),
+                RowChange::delete("contacts", key()),
+            ] {
+                assert_eq!(server.change(change.unwrap()).await.unwrap(), 2);
+                let heard = npm.told("change").await;
+                let change = row_change(&mut ours).await;
+                assert_eq!(heard["eventType"], change.kind().as_str());
+                assert_eq!(heard["commit_timestamp"], change.commit_timestamp().unwrap());
+                let whole = |row: Option<Payload>| {
+                    row.map_or_else(|| json!({}), |row| row.to::<Value>().unwrap())
+                };
+                assert_eq!(heard["new"], whole(change.record()));
+                assert_eq!(heard["old"], whole(change.old_record()));
+            }
 
             assert_eq!(npm.done(json!({"do": "untrack"})).await, "ok");
             members(&mut ours, &["ours"]).await;
@@ -307,8 +322,8 @@ fn realtime_js_is_told_why_our_server_refuses_it() {
 }
 
 #[test]
-fn realtime_js_and_our_client_come_back_after_a_cut() {
-    for vsn in ["1.0.0", "2.0.0"] {
+fn realtime_js_and_our_client_come_back_after_a_cut_and_after_a_restart() {
+    for (vsn, restarts) in [("1.0.0", false), ("2.0.0", false), ("2.0.0", true)] {
         let Some(mut npm) = Npm::start("realtime") else { return };
         run(async {
             let npm = &mut npm;
@@ -319,19 +334,25 @@ fn realtime_js_and_our_client_come_back_after_a_cut() {
             ours.live().await.unwrap();
             npm.tell(subscribe(&server, vsn)).await;
             npm.status("SUBSCRIBED").await;
+            npm.subscribed().await;
             let before = npm.members(&["ours"]).await;
 
-            assert_eq!(server.cut_all().await.unwrap(), 2);
+            let ended = if restarts { server.restart_all().await } else { server.cut_all().await };
+            assert_eq!(ended.unwrap(), 2);
             npm.status("CHANNEL_ERROR").await;
             npm.status("SUBSCRIBED").await;
             npm.subscribed().await;
+            first(&mut ours, |event| matches!(event, ChannelEvent::Errored { .. }).then_some(()))
+                .await;
             first(&mut ours, |event| matches!(event, ChannelEvent::Live).then_some(())).await;
             // Ours shows itself again by itself.
             while npm.members(&["ours"]).await == before {}
 
             let row = payload(&json!({"id": 7}));
-            server.change(RowChange::insert("contacts", row).unwrap()).await.unwrap();
+            let change = RowChange::insert("contacts", row).unwrap();
+            assert_eq!(server.change(change).await.unwrap(), 2);
             assert_eq!(npm.told("change").await["new"], json!({"id": 7}));
+            row_change(&mut ours).await;
             let send = json!({"do": "broadcast", "event": "back", "payload": {}});
             assert_eq!(npm.done(send).await, "ok");
             assert_eq!(broadcast(&mut ours).await.0, "back");

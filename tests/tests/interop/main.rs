@@ -11,4 +11,5 @@ mod frames;
 mod history;
 mod presence;
 mod recordings;
+mod requests;
 mod shown;

@@ -165,7 +165,7 @@ fn assert_same(seed: u64, steps: &[Step], npm: &str, ours: &str) {
 }
 
 #[test]
-fn the_vectors_of_presence_are_what_the_locked_phoenix_gives() {
+fn the_vectors_of_presence_are_what_the_locked_packages_give() {
     let Some(mut npm) = Script::start("presence") else { return };
     let cases: Vec<Value> = serde_json::from_str(&fixture("presence.json")).unwrap();
     let questions: Vec<String> = cases
@@ -177,6 +177,8 @@ fn the_vectors_of_presence_are_what_the_locked_phoenix_gives() {
         let (answer, case): (Value, _) = (serde_json::from_str(answer).unwrap(), &cases[at]);
         assert_eq!(answer["result"], case["result"], "{}", case["name"]);
         assert_eq!(answer["calls"], case["calls"], "{}", case["name"]);
+        assert_eq!(answer["events"], case["realtime_js_events"], "{}", case["name"]);
+        assert_eq!(answer["state"], case["realtime_js_state"], "{}", case["name"]);
     });
 }
 
