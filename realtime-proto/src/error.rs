@@ -68,9 +68,6 @@ pub enum PushError {
     /// The channel does not talk to Supabase Realtime, which this call is for.
     #[error("the channel is a plain Phoenix one; use `push` with the event its server expects")]
     NotSupabase,
-    /// Presence was not asked for when the channel was opened.
-    #[error("presence is off on this channel; open it with `with_presence`")]
-    PresenceOff,
 }
 
 /// A binding could not be added.

@@ -40,6 +40,9 @@
 //! | supabase-py#1297 | `a_channel_says_what_it_waits_for_and_since_when` |
 //! | realtime#1414, supabase-js#2294 | `an_error_has_a_kind_the_servers_words_and_advice` |
 //! | realtime#252 | `a_row_that_was_too_large_says_that_it_is_not_whole` |
+//! | realtime-js#244, realtime#1030 | `an_update_of_what_somebody_shows_is_one_update_and_no_leave` |
+//! | realtime#1705, agent-skills#466 | `the_sixth_presence_call_within_thirty_seconds_waits_and_brings_the_newest_value` |
+//! | supabase-js#1536, realtime#2196 | `presence_that_is_enabled_late_is_one_visible_rejoin_and_then_everybody_is_seen` |
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use core::time::Duration;
@@ -129,7 +132,7 @@ fn every_complaint_of_the_table_has_its_scenario() {
         assert!(tests.contains(&format!("#[test]\nfn {name}() {{")), "{name}");
         named += 1;
     }
-    assert_eq!(named, 38);
+    assert_eq!(named, 41);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::push::Target;
 use super::slot::Slot;
-use super::state::{Input, Joined, State, Step, step};
+use super::state::{Asked, Input, Joined, State, Step, step};
 use crate::config::Flavor;
 use crate::context::Context;
 use crate::event::{BindingId, ChannelEvent, Event};
@@ -25,6 +25,10 @@ pub(crate) enum Fate {
     Gone,
 }
 
+/// Why a channel that is joined joins again.
+pub(crate) const PRESENCE_ENABLED: &str = "presence was enabled";
+pub(crate) const BINDINGS_CHANGED: &str = "the row-change bindings changed";
+
 /// A channel that was joined this long starts its retry ladder anew.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
@@ -39,7 +43,12 @@ impl Slot {
         match step(self.state.name(), input) {
             Step::Ignore => {}
             Step::Stale => ctx.stats.stale_messages += 1,
-            Step::Queue => self.queue(ctx),
+            Step::Queue => {
+                if let State::Joined(joined) = &mut self.state {
+                    joined.rejoins.get_or_insert(cause);
+                }
+                self.queue(ctx);
+            }
             Step::Join => self.join(ctx),
             Step::Accept => unreachable!("an accepted join comes with its response"),
             Step::Fail => self.fail(cause, ctx),
@@ -58,13 +67,13 @@ impl Slot {
             ctx.stats.stale_messages += 1;
             return;
         }
-        let State::Joining { join_ref, sent, asks_replay } = &mut self.state else {
+        let State::Joining { join_ref, asked } = &mut self.state else {
             unreachable!("only a joining channel accepts");
         };
-        let (join_ref, sent, asks_replay) = (*join_ref, core::mem::take(sent), *asks_replay);
+        let (join_ref, asked) = (*join_ref, core::mem::take(asked));
         let ids = match &self.config.flavor {
             Flavor::Phoenix { .. } => Some(Vec::new()),
-            Flavor::Supabase(_) => self.match_bindings(&sent, &response),
+            Flavor::Supabase(_) => self.match_bindings(&asked.bindings, &response),
         };
         let Some(ids) = ids else {
             let text = "the reply confirms other bindings than the join asked for";
@@ -75,13 +84,15 @@ impl Slot {
         // Replies to pushes of an older join come before the reply to this one or not at all.
         self.pushes.interrupt(self.id, ctx);
         self.joined_at = Some(ctx.now);
-        let resumed = self.streams.on_joined(asks_replay, ctx.now);
+        let resumed = self.streams.on_joined(asked.replay, ctx.now);
         let joined = Joined {
             join_ref,
-            awaits_presence: self.config.presence(),
-            awaits_postgres: self.config.is_supabase() && !sent.is_empty(),
+            presence: asked.presence,
+            awaits_presence: asked.presence,
+            awaits_postgres: self.config.is_supabase() && !asked.bindings.is_empty(),
             ids,
             trouble: None,
+            rejoins: None,
         };
         self.enter(State::Joined(joined), ctx.now);
         ctx.emit(self.id, ChannelEvent::Joined { response });
@@ -95,8 +106,11 @@ impl Slot {
         let target = Target { channel, topic: &self.topic, joined: Some(join_ref), overflow };
         self.pushes.flush(join_ref, target, ctx);
         self.check_live(ctx);
-        if self.distinct_bindings() != sent {
-            self.queue(ctx);
+        // What was asked for since the join was written takes another one.
+        if self.config.presence() != asked.presence {
+            self.plan_rejoin(PRESENCE_ENABLED, ctx);
+        } else if self.distinct_bindings() != asked.bindings {
+            self.plan_rejoin(BINDINGS_CHANGED, ctx);
         }
     }
 
@@ -139,9 +153,22 @@ impl Slot {
         ctx.timers.set(Timer::Join(self.id), ctx.now + ctx.config.join_timeout);
         ctx.stats.joins += 1;
         self.token_told_at = None;
-        self.lower(&Cause::new(CauseKind::Rejoined), ctx);
+        if let State::Joined(joined) = &mut self.state {
+            let cause = joined.rejoins.take();
+            let cause = cause.unwrap_or_else(|| Cause::new(CauseKind::Rejoined));
+            self.lower(&cause, ctx);
+            ctx.emit(self.id, ChannelEvent::Rejoining { cause });
+        }
         self.joins += 1;
-        self.enter(State::Joining { join_ref, sent: Vec::new(), asks_replay: false }, ctx.now);
+        self.enter(State::Joining { join_ref, asked: Asked::default() }, ctx.now);
+    }
+
+    /// Joins again in turn, because what the channel asks for changed. Another state than joined
+    /// needs nothing: its next join asks for what is wanted then.
+    pub(crate) fn plan_rejoin(&mut self, why: &'static str, ctx: &mut Context) {
+        let cause = Cause::with_text(CauseKind::Rejoined, why);
+        let fate = self.on_trouble(Input::ConfigChanged, cause, ctx);
+        debug_assert_eq!(fate, Fate::Stays, "joining again does not end a channel");
     }
 
     /// The ids of the bindings, by the server's reply; `None` when it confirms other bindings.

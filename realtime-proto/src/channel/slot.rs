@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::gap::Streams;
+use super::join::PRESENCE_ENABLED;
 use super::push::{Pushes, Target};
-use super::state::State;
+use super::state::{Joined, State};
 use super::track::Track;
 use crate::config::{ChannelConfig, Flavor};
 use crate::context::Context;
@@ -177,6 +178,16 @@ impl Slot {
         place.take().is_some()
     }
 
+    /// Asks for presence from the next join on, which is made now if there is one without it.
+    pub(crate) fn enable_presence(&mut self, ctx: &mut Context) {
+        if let Flavor::Supabase(config) = &mut self.config.flavor {
+            config.presence.enabled = true;
+        }
+        if matches!(self.state, State::Joined(Joined { presence: false, .. })) {
+            self.plan_rejoin(PRESENCE_ENABLED, ctx);
+        }
+    }
+
     /// Whether the current join has every binding the channel asks for.
     pub(crate) fn serves_bindings(&self) -> bool {
         match &self.state {
@@ -210,7 +221,8 @@ impl Slot {
 
     /// Tells the server what is tracked, if the channel is joined.
     pub(crate) fn flush_track(&mut self, ctx: &mut Context) {
-        if let Some(join_ref) = self.joined() {
+        // On a join without presence others would see it, and this client would not see them.
+        if let State::Joined(Joined { join_ref, presence: true, .. }) = self.state {
             self.track.flush(self.id, &self.topic, join_ref, ctx);
         }
     }

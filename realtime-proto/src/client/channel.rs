@@ -3,8 +3,9 @@
 use alloc::string::String;
 
 use super::Client;
-use crate::channel::{ChannelState, Input, Slot, State};
+use crate::channel::{BINDINGS_CHANGED, ChannelState, Input, Slot, State};
 use crate::config::Flavor;
+use crate::context::Context;
 use crate::error::{BindError, PushError};
 use crate::event::BindingId;
 use crate::ids::{ChannelId, PushId};
@@ -312,12 +313,13 @@ impl<'a> Channel<'a> {
     /// Shows `payload`, a JSON object, as this client's presence, now and after every rejoin,
     /// until [`untrack`](Self::untrack).
     ///
-    /// Calls beyond the server's budget wait, and only the newest value is sent.
+    /// Calls beyond the server's budget wait, and only the newest value is sent. Presence is enabled
+    /// if it was off, as by [`enable_presence`](Self::enable_presence).
     ///
     /// # Errors
     ///
-    /// [`PushError::NotSupabase`] on a plain Phoenix channel, [`PushError::PresenceOff`] when
-    /// presence was not asked for, [`PushError::Payload`] when it is not a JSON object.
+    /// [`PushError::NotSupabase`] on a plain Phoenix channel, [`PushError::Closing`] when it is
+    /// being closed, [`PushError::Payload`] when it is not a JSON object.
     ///
     /// # Examples
     ///
@@ -337,10 +339,14 @@ impl<'a> Channel<'a> {
         if !payload.is_object() {
             return Err(PushError::Payload(PayloadError::NotAnObject));
         }
-        self.set_track(Some(payload), now)
+        self.with_presence(now, |slot, ctx| {
+            slot.track.set(Some(payload));
+            slot.enable_presence(ctx);
+            slot.flush_track(ctx);
+        })
     }
 
-    /// Stops showing this client's presence.
+    /// Stops showing this client's presence. Others are still seen.
     ///
     /// # Errors
     ///
@@ -362,7 +368,39 @@ impl<'a> Channel<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn untrack(&mut self, now: Instant) -> Result<(), PushError> {
-        self.set_track(None, now)
+        self.with_presence(now, |slot, ctx| {
+            slot.track.set(None);
+            slot.flush_track(ctx);
+        })
+    }
+
+    /// Follows the presence of a Supabase channel that was opened without it.
+    ///
+    /// A server sends who is here right after the join and only if the join asked for it. So
+    /// before the join this costs nothing, and a channel that is joined joins again for it, once:
+    /// [`Rejoining`](crate::ChannelEvent::Rejoining) tells.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::NotSupabase`] on a plain Phoenix channel, [`PushError::Closing`] when it is
+    /// being closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::JoinConfig;
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// let config = ChannelConfig::supabase(JoinConfig::default());
+    /// let id = client.open_channel("realtime:room", config, now)?;
+    /// let mut room = client.channel(id).expect("it was just opened");
+    /// room.enable_presence(now)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn enable_presence(&mut self, now: Instant) -> Result<(), PushError> {
+        self.with_presence(now, Slot::enable_presence)
     }
 
     /// Adds a row-change binding. A channel that is joined joins again for it, once; changes for
@@ -398,9 +436,11 @@ impl<'a> Channel<'a> {
             return Err(BindError::Closing);
         }
         let id = slot.add_binding(binding, max).ok_or(BindError::TooMany { max })?;
-        if !slot.serves_bindings() {
-            self.client.on_channel_input(self.id, Input::ConfigChanged, now);
-        }
+        self.client.with_slot(self.id, now, |slot, ctx| {
+            if !slot.serves_bindings() {
+                slot.plan_rejoin(BINDINGS_CHANGED, ctx);
+            }
+        });
         Ok(id)
     }
 
@@ -484,21 +524,20 @@ impl<'a> Channel<'a> {
         self.client.with_slot(self.id, now, |slot, ctx| slot.push(message, options, ctx))
     }
 
-    fn set_track(&mut self, wanted: Option<Payload>, now: Instant) -> Result<(), PushError> {
+    /// Changes the presence of a Supabase channel that is not being left.
+    fn with_presence(
+        &mut self,
+        now: Instant,
+        command: impl FnOnce(&mut Slot, &mut Context),
+    ) -> Result<(), PushError> {
         let slot = self.slot();
         if !slot.config.is_supabase() {
             return Err(PushError::NotSupabase);
         }
-        if !slot.config.presence() {
-            return Err(PushError::PresenceOff);
-        }
         if matches!(slot.state, State::Leaving { .. }) {
             return Err(PushError::Closing);
         }
-        self.client.with_slot(self.id, now, |slot, ctx| {
-            slot.track.set(wanted);
-            slot.flush_track(ctx);
-        });
+        self.client.with_slot(self.id, now, command);
         Ok(())
     }
 
