@@ -93,6 +93,13 @@ impl Backoff {
         self
     }
 
+    /// An exponential schedule from `first` on, to `max` unless `first` is longer, with the jitter
+    /// and the attempts of this one.
+    pub(crate) fn starting_with(&self, first: Duration, max: Duration) -> Self {
+        let schedule = Schedule::Exponential { first, max: max.max(first) };
+        Self { schedule, ..self.clone() }
+    }
+
     /// The delay before retry number `attempt`, which counts from 1, or `None` when the budget is
     /// spent. Draws once.
     pub(crate) fn delay(&self, attempt: u32, rng: &mut Rng) -> Option<Duration> {

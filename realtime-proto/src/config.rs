@@ -10,7 +10,7 @@ use crate::payload::Payload;
 use crate::presence::GRACE;
 use crate::push::Overflow;
 use crate::secret::Secret;
-use crate::supabase::JoinConfig;
+use crate::supabase::{BroadcastApi, JoinConfig};
 use crate::wire::{ConnectUrl, Vsn, build_url};
 
 /// The settings of a [`Client`](crate::Client), checked when they were built.
@@ -81,7 +81,8 @@ impl Config {
     ///
     /// A connection that died in silence is found by the next heartbeat. The attempt that follows
     /// may wait its longest delay, and so may a join that was lost; joins take their turns. The
-    /// time that messages are under way comes on top.
+    /// time that messages are under way comes on top, and so does what a join is told to
+    /// [wait](crate::supabase::PostgresChangesOptions::wait) for its row changes.
     ///
     /// # Examples
     ///
@@ -121,6 +122,20 @@ impl Config {
             }
             (None, Some(value)) => self.params.push((key.into(), value)),
             (None, None) => {}
+        }
+    }
+
+    /// The HTTP side of the same server.
+    pub(crate) fn broadcast_api(&self, access_token: Option<&Secret>) -> BroadcastApi {
+        let mut api = BroadcastApi::new(&self.endpoint)
+            .expect("the endpoint was checked")
+            .with_payload_bytes_max(self.limits.broadcast_bytes_max);
+        if let Some((_, apikey)) = self.params.iter().find(|(key, _)| key == "apikey") {
+            api = api.with_apikey(apikey.clone());
+        }
+        match access_token {
+            Some(token) => api.with_access_token(token.clone()),
+            None => api,
         }
     }
 
@@ -217,7 +232,8 @@ impl ConfigBuilder {
     pub fn build(self) -> Result<Config, ConfigError> {
         let config = self.config;
         match config.endpoint.split_once("://") {
-            Some(("ws" | "wss" | "http" | "https", rest)) if !rest.is_empty() => {}
+            Some(("ws" | "wss" | "http" | "https", rest))
+                if !rest.is_empty() && !rest.starts_with(['/', '?']) => {}
             _ => {
                 let endpoint = config.endpoint.split('?').next().unwrap_or_default().into();
                 return Err(ConfigError::Endpoint { endpoint });
@@ -245,6 +261,7 @@ impl ConfigBuilder {
             ("transmits_queued_max", limits.transmits_queued_max),
             ("events_queued_max", limits.events_queued_max),
             ("frame_bytes_max", limits.frame_bytes_max),
+            ("broadcast_bytes_max", limits.broadcast_bytes_max),
             ("presence_calls_max", limits.presence_calls_max),
             ("joins_per_second_max", limits.joins_per_second_max as usize),
         ];
@@ -397,7 +414,31 @@ impl ChannelConfig {
         }
     }
 
+    /// Whether the server is asked to say when broadcasts of the database come.
+    pub(crate) const fn awaits_replication(&self) -> bool {
+        match &self.flavor {
+            Flavor::Supabase(config) => config.broadcast.replication_ready,
+            Flavor::Phoenix { .. } => false,
+        }
+    }
+
     pub(crate) const fn is_supabase(&self) -> bool {
         matches!(self.flavor, Flavor::Supabase(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_url_with_a_host() {
+        let build = |endpoint: &str| Config::builder(endpoint).build();
+        for endpoint in ["ws://h", "wss://h/socket", "http://h:1?a=b", "https://[::1]/"] {
+            assert!(build(endpoint).is_ok(), "{endpoint}");
+        }
+        for endpoint in ["", "h", "ftp://h", "ws://", "ws:///socket", "ws://?a=b"] {
+            assert!(matches!(build(endpoint), Err(ConfigError::Endpoint { .. })), "{endpoint}");
+        }
     }
 }

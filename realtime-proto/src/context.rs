@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 
 use crate::config::Config;
 use crate::event::{ChannelEvent, Event, Violation};
-use crate::ids::{ChannelId, PushId};
+use crate::ids::{ChannelId, ConnectionId, PushId};
 use crate::outbox::Outbox;
 use crate::pacing::JoinQueue;
 use crate::rng::Rng;
@@ -35,11 +35,13 @@ pub(crate) struct Context {
     pub(crate) socket: Socket,
     pub(crate) joins: JoinQueue,
     pub(crate) token: Token,
+    /// Which of a manager's connections this is.
+    pub(crate) connection: ConnectionId,
     next_push: u64,
 }
 
 impl Context {
-    pub(crate) fn new(config: Config, seed: u64, now: Instant) -> Self {
+    pub(crate) fn new(config: Config, connection: ConnectionId, seed: u64, now: Instant) -> Self {
         Self {
             rng: Rng::new(seed),
             key_seed: Rng::new(!seed).next_u64(),
@@ -53,6 +55,7 @@ impl Context {
             socket: Socket::Offline,
             joins: JoinQueue::new(config.limits.joins_per_second_max, now),
             token: Token::new(config.access_token.clone()),
+            connection,
             next_push: 0,
             config,
         }
@@ -80,6 +83,6 @@ impl Context {
 
     pub(crate) const fn make_push_id(&mut self) -> PushId {
         self.next_push += 1;
-        PushId(self.next_push)
+        PushId { connection: self.connection, number: self.next_push }
     }
 }

@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use crate::ids::ChannelId;
 use crate::payload::PayloadError;
+use crate::supabase::BindingError;
 use crate::wire::EncodeError;
 
 /// A channel could not be opened.
@@ -30,12 +31,21 @@ pub enum OpenError {
         /// The limit.
         max: usize,
     },
+    /// The channel asks for a replay and is public, where nothing is stored.
+    #[error("`{topic}` asks for a replay, which public channels do not have; make it private")]
+    ReplayOnPublic {
+        /// The topic.
+        topic: String,
+    },
     /// The channel asks for more bindings than a channel may have.
     #[error("a channel has at most {max} row-change bindings; open another channel for the rest")]
     TooManyBindings {
         /// The limit.
         max: usize,
     },
+    /// A server would refuse one of the bindings, and with it all of them.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
 }
 
 /// A push was not accepted.
@@ -48,7 +58,7 @@ pub enum PushError {
         /// How many wait.
         waiting: usize,
     },
-    /// The frame would be larger than the limit.
+    /// The frame, or the payload of a broadcast, would be larger than the limit.
     #[error("the message is {bytes} bytes long, and at most {max} may be sent")]
     TooLarge {
         /// Its size.
@@ -68,6 +78,12 @@ pub enum PushError {
     /// The channel does not talk to Supabase Realtime, which this call is for.
     #[error("the channel is a plain Phoenix one; use `push` with the event its server expects")]
     NotSupabase,
+    /// The broadcast is to be kept and the channel is public, where nothing is.
+    #[error("broadcasts of a public channel cannot be kept; open the channel with `private`")]
+    PersistOnPublic,
+    /// The broadcast is to be kept, which only protocol version 2 can ask for.
+    #[error("a 1.0.0 connection cannot ask to keep a broadcast; connect with vsn 2.0.0")]
+    PersistOnV1,
 }
 
 /// A binding could not be added.
@@ -86,4 +102,7 @@ pub enum BindError {
     /// The channel does not talk to Supabase Realtime.
     #[error("the channel is a plain Phoenix one, which has no row changes")]
     NotSupabase,
+    /// A server would refuse the binding, and with it all others of the channel.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
 }

@@ -9,7 +9,7 @@ use crate::channel::{Gap, Recovery};
 use crate::ids::{ChannelId, PushId, SocketId};
 use crate::payload::Payload;
 use crate::presence::{PresenceCall, PresenceDiff};
-use crate::supabase::{Broadcast, Cause, Change, System};
+use crate::supabase::{Broadcast, Cause, CauseKind, Change, System};
 use crate::time::Instant;
 use crate::wire::DecodeError;
 
@@ -74,6 +74,16 @@ pub enum ChannelEvent {
         bindings: BindingSet,
         /// The change.
         change: Change,
+    },
+    /// Row changes do not flow, though the channel is joined; whatever else it asked for does.
+    ///
+    /// With a [retry](crate::supabase::CauseKind::retry) of `Backoff` the server tries again by
+    /// itself, and the channel is [`Live`](Self::Live) once that worked. With `Never` what was asked
+    /// for cannot be had: change the bindings, or [`rejoin`](crate::Channel::rejoin) after mending
+    /// the database. One binding that is refused fails all of the channel.
+    ChangesStopped {
+        /// Why.
+        cause: Cause,
     },
     /// Messages may have been missed while the channel was away (G10).
     Gap(Gap),
@@ -150,6 +160,37 @@ pub enum Outcome {
     /// It was never sent: the channel ended first, a newer push with its key took its place, or too
     /// many waited.
     Dropped,
+}
+
+impl Outcome {
+    /// Why the push did not do what it was to do; `None` when it was sent, or answered with
+    /// anything but `error`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use realtime_proto::supabase::CauseKind;
+    /// use realtime_proto::{Outcome, Payload, Status};
+    ///
+    /// let response = Payload::from_json(r#""payload_size_exceeded""#)?;
+    /// let refused = Outcome::Replied { status: Status::Error, response };
+    /// assert_eq!(refused.cause().unwrap().kind, CauseKind::PayloadTooLarge);
+    /// assert_eq!(Outcome::Sent.cause(), None);
+    /// # Ok::<(), realtime_proto::PayloadError>(())
+    /// ```
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Replied { status: Status::Error, response } => {
+                Some(Cause::from_response(response.as_json()))
+            }
+            Self::Replied { status: Status::Ok | Status::Other(_), .. } | Self::Sent => None,
+            Self::TimedOut => Some(Cause::new(CauseKind::PushTimeout)),
+            Self::Expired => Some(Cause::new(CauseKind::PushExpired)),
+            Self::Interrupted => Some(Cause::new(CauseKind::Interrupted)),
+            Self::Dropped => Some(Cause::new(CauseKind::PushDropped)),
+        }
+    }
 }
 
 /// The status of a reply.

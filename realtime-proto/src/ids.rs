@@ -9,15 +9,51 @@ use core::num::NonZeroU32;
 /// Every [`Transmit::Open`](crate::Transmit::Open) carries a new one. Input for an older socket
 /// is counted and ignored, so a driver may report late without harm.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SocketId(pub(crate) u64);
+pub struct SocketId {
+    pub(crate) connection: ConnectionId,
+    pub(crate) attempt: u64,
+}
+
+impl SocketId {
+    /// The connection it is an attempt of; a client has one, a manager may have more.
+    #[must_use]
+    pub const fn connection(self) -> ConnectionId {
+        self.connection
+    }
+}
 
 impl fmt::Display for SocketId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "socket{}", self.0)
+        match self.connection {
+            ConnectionId::FIRST => write!(f, "socket{}", self.attempt),
+            ConnectionId(connection) => write!(f, "socket{connection}.{}", self.attempt),
+        }
     }
 }
 
 impl fmt::Debug for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One connection of a [`Manager`](crate::manager::Manager), which opens more of them as it has
+/// more channels. It outlives sockets, and its number is never another's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub(crate) u32);
+
+impl ConnectionId {
+    /// The one that a client is, and that a manager always has.
+    pub(crate) const FIRST: Self = Self(0);
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection{}", self.0)
+    }
+}
+
+impl fmt::Debug for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -47,11 +83,17 @@ impl fmt::Debug for ChannelId {
 
 /// One accepted push; it ends in exactly one [`Outcome`](crate::Outcome).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PushId(pub(crate) u64);
+pub struct PushId {
+    pub(crate) connection: ConnectionId,
+    pub(crate) number: u64,
+}
 
 impl fmt::Display for PushId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "push{}", self.0)
+        match self.connection {
+            ConnectionId::FIRST => write!(f, "push{}", self.number),
+            ConnectionId(connection) => write!(f, "push{connection}.{}", self.number),
+        }
     }
 }
 

@@ -36,6 +36,10 @@ pub struct Limits {
     pub events_queued_max: usize,
     /// Bytes of one frame, in either direction. Default 5,000,000.
     pub frame_bytes_max: usize,
+    /// Bytes of a broadcast's payload; one more is
+    /// [`PushError::TooLarge`](crate::PushError). Default 3,000,000, as a project has it; a server
+    /// counts them in an encoding of its own, in which numbers can be larger than in JSON.
+    pub broadcast_bytes_max: usize,
     /// Members of one presence; those beyond are left out and counted. Default 100,000.
     pub presence_keys_max: usize,
     /// Appearances of one member, as of one user in many tabs; those beyond are left out and counted.
@@ -61,6 +65,7 @@ impl Default for Limits {
             transmits_queued_max: 4_096,
             events_queued_max: 4_096,
             frame_bytes_max: 5_000_000,
+            broadcast_bytes_max: 3_000_000,
             presence_keys_max: 100_000,
             presence_metas_max: 1_000,
             presence_diffs_held_max: 1_000,

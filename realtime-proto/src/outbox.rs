@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 
 use crate::ids::{ChannelId, Ref, SocketId};
 use crate::payload::Payload;
+use crate::supabase::Persist;
 
 /// One thing for the driver to do.
 #[derive(Debug)]
@@ -56,8 +57,8 @@ pub(crate) enum Message {
     Event { event: String, payload: Payload },
     /// A Supabase broadcast of JSON, sent as text, which every server version relays.
     Broadcast { event: String, payload: Payload },
-    /// A Supabase broadcast of bytes, sent as a binary frame.
-    BinaryBroadcast { event: String, payload: Payload },
+    /// A Supabase broadcast of bytes, or one to be kept, sent as a binary frame.
+    UserBroadcast { event: String, payload: Payload, persist: Option<Persist> },
 }
 
 impl Outgoing {

@@ -3,6 +3,8 @@
 use alloc::string::String;
 use core::time::Duration;
 
+use crate::supabase::Persist;
+
 /// How one push behaves while it waits; [`Channel::push_with`](crate::Channel::push_with) takes it.
 ///
 /// # Examples
@@ -65,6 +67,49 @@ impl PushOptions {
     pub const fn without_reply(mut self) -> Self {
         self.reply = false;
         self
+    }
+}
+
+impl PushOptions {
+    /// Asks the server to keep the broadcast, so that those who were away get it replayed.
+    ///
+    /// It takes a private channel and protocol version 2, and a server that has this switched on;
+    /// others relay the broadcast and keep nothing. With `ack` the reply of one that keeps it has
+    /// the `id` under which others receive it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::{BroadcastConfig, JoinConfig, Persist};
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant, Payload, PushOptions};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// let broadcast = BroadcastConfig::default().with_ack();
+    /// let config = JoinConfig { broadcast, private: true, ..JoinConfig::default() };
+    /// let id = client.open_channel("realtime:room", ChannelConfig::supabase(config), now)?;
+    /// let mut room = client.channel(id).ok_or("it was just opened")?;
+    /// let kept = PushOptions::new().persisted(Persist::Longest);
+    /// room.broadcast_with("paid", Payload::from_json(r#"{"sum":7}"#)?, kept, now)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn persisted(self, persist: Persist) -> BroadcastOptions {
+        BroadcastOptions { push: self, persist: Some(persist) }
+    }
+}
+
+/// How one broadcast behaves: a [`PushOptions`], and whether it is kept;
+/// [`Channel::broadcast_with`](crate::Channel::broadcast_with) takes either.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct BroadcastOptions {
+    pub(crate) push: PushOptions,
+    pub(crate) persist: Option<Persist>,
+}
+
+impl From<PushOptions> for BroadcastOptions {
+    fn from(push: PushOptions) -> Self {
+        Self { push, persist: None }
     }
 }
 

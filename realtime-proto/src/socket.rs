@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     /// Who waits for which reply, and since when.
     replies: BTreeMap<Ref, (Waiter, Instant)>,
     pub(crate) heartbeat: Heartbeat,
+    /// When the last frame came.
+    pub(crate) heard_at: Option<Instant>,
 }
 
 /// Who waits for a reply.
@@ -59,6 +61,7 @@ impl Connection {
             next_ref: 1,
             replies: BTreeMap::new(),
             heartbeat: Heartbeat { scheduled_at: now, pending: None },
+            heard_at: None,
         }
     }
 

@@ -37,3 +37,24 @@ pub struct Stats {
     /// Channels that are live now.
     pub channels_live: usize,
 }
+
+impl Stats {
+    /// Adds what another client did; of the round trips the longer one stays.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.connects += other.connects;
+        self.disconnects += other.disconnects;
+        self.frames_received += other.frames_received;
+        self.frames_sent += other.frames_sent;
+        self.joins += other.joins;
+        self.joins_accepted += other.joins_accepted;
+        self.stale_sockets += other.stale_sockets;
+        self.stale_messages += other.stale_messages;
+        self.duplicates += other.duplicates;
+        self.unknown_topics += other.unknown_topics;
+        self.violations += other.violations;
+        self.frames_dropped += other.frames_dropped;
+        self.round_trip = self.round_trip.max(other.round_trip);
+        self.channels += other.channels;
+        self.channels_live += other.channels_live;
+    }
+}

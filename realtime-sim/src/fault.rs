@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use realtime_proto::CloseReason;
+use realtime_proto::{CloseReason, ConnectionId, SocketId};
 
 use crate::NodeId;
 use crate::link::{Carried, End};
@@ -12,8 +12,20 @@ impl World {
     /// Breaks the connection of a node at once, without a close frame; both ends notice. What was
     /// on its way is lost.
     pub fn cut(&mut self, node: NodeId) {
+        self.cut_where(node, |_| true);
+    }
+
+    /// Breaks one connection of a manager, as [`cut`](Self::cut).
+    pub fn cut_connection(&mut self, node: NodeId, connection: ConnectionId) {
+        self.cut_where(node, |socket| socket.connection() == connection);
+    }
+
+    fn cut_where(&mut self, node: NodeId, which: impl Fn(SocketId) -> bool) {
         let cut: Vec<u64> = self.links_of(node).collect();
         for id in cut {
+            if self.links.get(&id).is_none_or(|link| !which(link.socket)) {
+                continue;
+            }
             let Some(mut link) = self.links.remove(&id) else { continue };
             self.trace.write(self.now, &node, "cut", &link.socket.to_string(), &[]);
             if let Some(session) = link.session.take() {

@@ -188,7 +188,11 @@ impl World {
         let now = self.now;
         match transmit {
             Transmit::Open { socket, url } => {
-                let second = self.links.values().any(|link| link.node == node && link.wanted);
+                let second = self.links.values().any(|link| {
+                    link.node == node
+                        && link.wanted
+                        && link.socket.connection() == socket.connection()
+                });
                 assert!(!second, "{node} opens {socket} while it has another");
                 self.trace.write(now, &node, "opens", &socket.to_string(), &[]);
                 let id = self.next_link;

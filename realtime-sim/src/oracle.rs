@@ -65,6 +65,9 @@ impl Oracle {
                 self.joined.remove(&id);
                 self.live.remove(&id);
             }
+            ChannelEvent::ChangesStopped { .. } => {
+                self.live.remove(&id);
+            }
             ChannelEvent::Closed { .. } => {
                 self.closed.insert(id);
                 self.joined.remove(&id);

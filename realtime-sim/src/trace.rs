@@ -108,11 +108,11 @@ fn describe_channel(event: &ChannelEvent) -> String {
             let counts = (diff.joined.len(), diff.updated.len(), diff.left.len());
             format!("presence +{} ~{} -{}", counts.0, counts.1, counts.2)
         }
-        ChannelEvent::PresenceCalls(calls) => format!("presence calls {}", calls.len()),
         ChannelEvent::Rejoining { cause } => format!("rejoining: {}", cause.kind),
         ChannelEvent::Gap(gap) => describe_gap(gap),
         ChannelEvent::Recovered(recovery) => describe_recovery(recovery),
         ChannelEvent::System(_) => "system".into(),
+        ChannelEvent::ChangesStopped { cause } => format!("changes stopped: {}", cause.kind),
         ChannelEvent::Message { event, .. } => format!("message {event}"),
         ChannelEvent::PushEnded { push, outcome } => {
             use realtime_proto::Outcome;
@@ -131,6 +131,7 @@ fn describe_channel(event: &ChannelEvent) -> String {
             format!("errored: {}{}", cause.kind, again(*retry_at))
         }
         ChannelEvent::Closed { cause } => format!("closed: {}", cause.kind),
+        ChannelEvent::PresenceCalls(calls) => format!("{} presence calls", calls.len()),
         _ => "event".into(),
     }
 }
@@ -139,12 +140,13 @@ fn describe_channel(event: &ChannelEvent) -> String {
 #[must_use]
 pub fn describe_for_manager(event: &ManagerEvent) -> String {
     match event {
-        ManagerEvent::Connected => "connected".into(),
-        ManagerEvent::Disconnected { cause, retry_at } => {
-            format!("disconnected: {}{}", cause.kind, again(*retry_at))
+        ManagerEvent::Connected { connection } => format!("{connection} open"),
+        ManagerEvent::Disconnected { connection, cause, retry_at } => {
+            format!("{connection} lost: {}{}", cause.kind, again(*retry_at))
         }
         ManagerEvent::TokenNeeded { cause, .. } => format!("token needed: {}", cause.kind),
         ManagerEvent::Lease(lease, event) => format!("{lease} {}", describe_lease(event)),
+        ManagerEvent::Channel { key, status } => format!("{} {status}", key.topic()),
         ManagerEvent::PushEnded { push, .. } => format!("{push} ended"),
         ManagerEvent::Violation(_) => "violation".into(),
         _ => "event".into(),

@@ -6,6 +6,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::collections::BTreeMap;
 
+use realtime_proto::supabase::Retry;
 use realtime_proto::{
     self as proto, Awaits, ChannelConfig, ChannelEvent, ChannelId, ChannelState, CloseReason,
     Config, Event, Frame, Instant, Member, Outcome, Payload, PushError, PushId, Secret, SocketId,
@@ -197,8 +198,8 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`Error::NotLive`] with the cause when the channel gave up, [`Error::Closed`] when it is
-    /// gone.
+    /// [`Error::NotLive`] with the cause when the channel gave up or its row changes were refused
+    /// for good, [`Error::Closed`] when it is gone.
     ///
     /// # Cancel safety
     ///
@@ -407,6 +408,12 @@ impl Task {
         if let ChannelEvent::Errored { cause, retry_at: None } = &event {
             // Without a connection the channel is back when the connection is.
             if self.client.is_connected() {
+                self.end_wait(id, &Err(Error::NotLive(cause.clone())));
+            }
+        }
+        if let ChannelEvent::ChangesStopped { cause } = &event {
+            // Otherwise the server tries again by itself.
+            if cause.kind.retry() == Retry::Never {
                 self.end_wait(id, &Err(Error::NotLive(cause.clone())));
             }
         }

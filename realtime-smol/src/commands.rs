@@ -139,7 +139,13 @@ impl<S> Posted<S> {
     }
 
     fn pop(&self) -> Option<Call<S>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let call = calls.pop_front();
+        if calls.is_empty() {
+            // It is rarely used, and grows with the handles that are dropped at once.
+            calls.shrink_to_fit();
+        }
+        call
     }
 }
 

@@ -13,6 +13,12 @@ pub enum Error {
     /// The task behind the handle has ended.
     #[error("the client has been shut down; make another one")]
     Stopped,
+    /// The manager of the process was set up before.
+    #[error("the manager was set up before; use `manager()`, or make another one of your own")]
+    AlreadySetUp,
+    /// The manager of the process was not set up.
+    #[error("the manager was not set up; call `set_up` with its settings first")]
+    NotSetUp,
     /// The channel could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),

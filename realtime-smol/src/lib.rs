@@ -64,7 +64,10 @@ pub use client::{Channel, Client, ConnectionEvents};
 pub use dev_server::{DevServer, DevServerConfig, DevServerGone, DevServerHandle};
 pub use error::{Error, Unanswered};
 pub use mailbox::Delivery;
-pub use manager::{Lease, Manager, ManagerEvents};
+pub use manager::{
+    EntityCallbacks, Lease, ListenError, Listener, Listening, Manager, ManagerEvents,
+    PresenceCallbacks, manager, set_up,
+};
 pub use options::Options;
 pub use realtime_proto as proto;
 #[cfg(feature = "tls")]

@@ -3,8 +3,11 @@
 //! Everything here panics on a fixture that is not as described: a test must not pass on nothing.
 #![deny(missing_docs)]
 
+pub mod dice;
 pub mod encoding;
+pub mod entities;
 pub mod golden;
+pub mod node;
 pub mod peer;
 pub mod recording;
 pub mod replay;

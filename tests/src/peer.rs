@@ -87,6 +87,12 @@ impl Peer {
         self.command(|client, now| client.handle_frame(socket, Frame::text(frame), now));
     }
 
+    /// Says something to the client in a binary frame.
+    pub fn say_bytes(&mut self, frame: &[u8]) {
+        let (socket, frame) = (self.socket(), Frame::binary(frame.to_vec()));
+        self.command(|client, now| client.handle_frame(socket, frame, now));
+    }
+
     /// Accepts the join, or answers another message, with an empty `ok`.
     pub fn say_ok(&mut self, join_ref: &str, msg_ref: &str, topic: &str) {
         self.say(&format!(

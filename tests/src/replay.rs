@@ -455,7 +455,7 @@ impl Player<'_> {
             }
         };
         // Recordings end before a grace does, and say at once what is so.
-        let config = config.with_presence_grace(Duration::ZERO);
+        let config = config.with_presence_grace(Duration::ZERO).with_presence_calls();
         let before = self.replay.joins.iter().rev().find(|before| before.topic == join.topic);
         let same = before.is_some_and(|before| before.payload == join.payload);
         let open = self.client.channel_by_topic(&join.topic);
@@ -630,7 +630,8 @@ impl Player<'_> {
 }
 
 /// The recorded configuration, if our types can say it word for word: they have no words for
-/// values of the wrong type, for unknown kinds of change, or for the same binding twice.
+/// values of the wrong type, for unknown kinds of change, or for the same binding twice, and what a
+/// server must refuse they do not send.
 fn typed(payload: &Value) -> Option<JoinConfig> {
     let recorded = payload.get("config").filter(|config| config.is_object())?;
     let config: JoinConfig = serde_json::from_value(recorded.clone()).ok()?;
@@ -638,5 +639,6 @@ fn typed(payload: &Value) -> Option<JoinConfig> {
     let ours = serde_json::to_value(&config.postgres_changes).expect("JSON");
     let bindings = &config.postgres_changes;
     let twice = (1..bindings.len()).any(|at| bindings[..at].contains(&bindings[at]));
-    (asked == ours && !twice).then_some(config)
+    let refused = bindings.iter().any(|binding| binding.check().is_err());
+    (asked == ours && !twice && !refused).then_some(config)
 }

@@ -1,11 +1,11 @@
-//! Every reason the protocol sheet lists (§5.4, §6.1 to §6.4), with what it means and what follows.
+//! Every reason the protocol sheet lists (§5.4, §5.7, §5.8, §6.1 to §6.4), with what it means and what follows.
 
 use std::collections::BTreeSet;
 
-use realtime_proto::CloseReason;
 use realtime_proto::supabase::CauseKind::*;
 use realtime_proto::supabase::Retry::{self, Backoff, Never, NewToken};
-use realtime_proto::supabase::{Cause, CauseKind};
+use realtime_proto::supabase::{BroadcastApi, Cause, CauseKind};
+use realtime_proto::{CloseReason, Outcome, Payload, Status};
 
 /// §6.1: the status and the `error` of a refused upgrade.
 const REFUSED_UPGRADES: [(u16, &str, CauseKind, Retry); 15] = [
@@ -211,6 +211,76 @@ const SYSTEM: [(&str, &str, CauseKind, Retry); 25] = [
     ("system", "Something new", Unknown, Backoff),
 ];
 
+/// §5.7: the response of a refused broadcast, as it is on the wire, and what it says.
+const REFUSED_BROADCASTS: [(&str, &str, CauseKind, Retry); 3] = [
+    (r#""payload_size_exceeded""#, "payload_size_exceeded", PayloadTooLarge, Never),
+    (r#"{"error":"no room"}"#, "no room", Unknown, Backoff),
+    (r#"{"reason":"unmatched topic"}"#, "unmatched topic", UnmatchedTopic, Never),
+];
+
+/// §5.8: the status and the body of the answer to a broadcast over HTTP, and the words in it.
+const HTTP_BROADCASTS: [(u16, &str, &str, CauseKind, Retry); 30] = [
+    (400, "Bad Request", "Bad Request", BroadcastInvalid, Never),
+    (401, r#"{"message":"Unauthorized"}"#, "Unauthorized", TokenInvalid, NewToken),
+    (401, MESSAGE, "Tenant not found in database", TenantNotFound, Never),
+    (403, MESSAGE, "Tenant is suspended", TenantDisabled, Never),
+    (403, MESSAGE, "Unauthorized", Unauthorized, NewToken),
+    (403, "", "", Forbidden, NewToken),
+    (404, MESSAGE, "Tenant not found", TenantNotFound, Never),
+    (404, "<html>", "", BroadcastEndpointMissing, Never),
+    (405, "", "", BroadcastEndpointMissing, Never),
+    (413, "", "", PayloadTooLarge, Never),
+    (
+        415,
+        ERROR,
+        "Unsupported Media Type. Use application/json or application/octet-stream",
+        BroadcastInvalid,
+        Never,
+    ),
+    (
+        422,
+        r#"{"errors":{"messages":[{"payload":["can't be blank"]}]}}"#,
+        r#"{"messages":[{"payload":["can't be blank"]}]}"#,
+        BroadcastInvalid,
+        Never,
+    ),
+    (
+        422,
+        r#"{"errors":{"payload":["Payload size exceeds tenant limit"]}}"#,
+        r#"{"payload":["Payload size exceeds tenant limit"]}"#,
+        PayloadTooLarge,
+        Never,
+    ),
+    (422, MESSAGE, "RLS policy error", Unauthorized, NewToken),
+    (422, MESSAGE, "Query canceled", DatabaseUnavailable, Backoff),
+    (422, MESSAGE, "Missing messages partition", DatabaseUnavailable, Backoff),
+    (422, MESSAGE, "Tenant database unavailable", DatabaseUnavailable, Backoff),
+    (422, MESSAGE, "Tenant database initializing", ProjectInitializing, Backoff),
+    (422, MESSAGE, "Tenant database connection initializing", ProjectInitializing, Backoff),
+    (422, MESSAGE, "Tenant database has too many connections", DatabaseUnavailable, Backoff),
+    (422, MESSAGE, "Connect rate limit reached", DatabaseUnavailable, Backoff),
+    (429, MESSAGE, "Too many requests", BroadcastRateLimited, Backoff),
+    (429, MESSAGE, "You have exceeded your rate limit", BroadcastRateLimited, Backoff),
+    (
+        429,
+        MESSAGE,
+        "Too many messages to broadcast, please reduce the batch size",
+        BroadcastRateLimited,
+        Backoff,
+    ),
+    (429, MESSAGE, "Connection pool exhausted", DatabaseUnavailable, Backoff),
+    (500, MESSAGE, "RPC error", DatabaseUnavailable, Backoff),
+    (500, MESSAGE, "Unable to authorize broadcast", DatabaseUnavailable, Backoff),
+    (500, MESSAGE, "Something new", BroadcastFailed, Backoff),
+    (503, "busy", "busy", BroadcastFailed, Backoff),
+    // Only 202 says that the broadcast was taken; this is some other server.
+    (200, "<html>welcome", "", BroadcastFailed, Backoff),
+];
+
+/// The words stand in `message` or in `error`.
+const MESSAGE: &str = "message";
+const ERROR: &str = "error";
+
 /// §6.4: the code of a close frame. 1006 is what a client calls a connection without one.
 const CLOSES: [(u16, CauseKind); 11] = [
     (1000, ClosedNormally),
@@ -227,7 +297,7 @@ const CLOSES: [(u16, CauseKind); 11] = [
 ];
 
 /// What no server says in words: this side notices it, or a frame of its own says it.
-const WITHOUT_WORDS: [CauseKind; 16] = [
+const WITHOUT_WORDS: [CauseKind; 19] = [
     Requested,
     Empty,
     ConnectTimeout,
@@ -244,6 +314,9 @@ const WITHOUT_WORDS: [CauseKind; 16] = [
     ChangesRestarted,
     EventsOverflowed,
     Interrupted,
+    PushTimeout,
+    PushExpired,
+    PushDropped,
 ];
 
 /// The words of the table, what was made of them, and what should have been.
@@ -272,6 +345,20 @@ fn rows() -> Vec<Row> {
     }
     for (extension, said, kind, retry) in SYSTEM {
         row(said, Cause::from_system(extension, said), kind, retry);
+    }
+    for (response, said, kind, retry) in REFUSED_BROADCASTS {
+        let response = Payload::from_json(response).expect("JSON");
+        let outcome = Outcome::Replied { status: Status::Error, response };
+        row(said, outcome.cause().expect("it was refused"), kind, retry);
+    }
+    for (status, body, said, kind, retry) in HTTP_BROADCASTS {
+        let body = match body {
+            MESSAGE | ERROR => serde_json::json!({ body: said }).to_string(),
+            body => body.to_owned(),
+        };
+        let cause = BroadcastApi::read_reply(status, body.as_bytes()).expect_err("it was refused");
+        assert!(cause.text.starts_with(&format!("HTTP {status}")), "{cause}");
+        row(said, cause, kind, retry);
     }
     for (code, kind) in CLOSES {
         let said = format!("{code}: bye");

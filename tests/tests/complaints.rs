@@ -31,25 +31,31 @@
 //! | realtime#1111 | `a_topic_without_permission_is_not_tried_again_with_the_same_token` |
 //! | realtime-js#126 | `a_new_token_is_told_to_joined_channels_only_and_only_once` |
 //! | supabase-js#1599 | `a_channel_with_rows_is_live_only_when_the_database_says_so` |
+//! | realtime-js#525 | `a_channel_that_waited_for_its_rows_is_live_with_the_answer_to_its_join` |
 //! | supabase-js#1440, phoenix#4248 | `a_topic_is_opened_once_and_again_after_it_was_closed` |
 //! | realtime-js#169 | `a_component_that_goes_and_comes_back_costs_no_frame` |
 //! | supabase#12467, supabase-kt#818 | `the_wire_channel_asks_for_the_union_and_each_lease_gets_its_own` |
 //! | supabase-js#1612, supabase-py#1371 | `cleanup_leaves_every_channel_and_ends_every_lease` |
-//! | realtime-js#209, supabase-js#1721 | `a_reply_that_confirms_other_bindings_is_an_error` |
+//! | realtime-js#209 | `a_reply_that_confirms_other_bindings_is_an_error` |
+//! | realtime-js#264 | `a_reply_that_says_null_for_what_was_not_asked_is_no_mismatch` |
+//! | supabase-js#1721 | `row_changes_are_routed_by_the_ids_of_the_current_join_only` |
 //! | phoenix#1483 | `a_real_server_lets_a_topic_be_closed_and_opened_at_once_too` |
 //! | supabase-py#1297 | `a_channel_says_what_it_waits_for_and_since_when` |
+//! | supabase-py#1319, supabase-js#1559 | `a_join_without_an_answer_says_when_the_server_was_last_heard` |
 //! | realtime#1414, supabase-js#2294 | `an_error_has_a_kind_the_servers_words_and_advice` |
 //! | realtime#252 | `a_row_that_was_too_large_says_that_it_is_not_whole` |
 //! | realtime-js#244, realtime#1030 | `an_update_of_what_somebody_shows_is_one_update_and_no_leave` |
 //! | realtime#1705, agent-skills#466 | `the_sixth_presence_call_within_thirty_seconds_waits_and_brings_the_newest_value` |
 //! | supabase-js#1536, realtime#2196 | `presence_that_is_enabled_late_is_one_visible_rejoin_and_then_everybody_is_seen` |
+//! | realtime#223 | `a_large_value_that_an_update_left_alone_is_missing_and_not_null` |
+//! | realtime-py#213, supabase-swift#585 | `every_join_asks_for_the_bindings_of_its_moment` |
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use core::time::Duration;
 use std::fs;
 use std::path::Path;
 
-use realtime_proto::supabase::{Binding, CauseKind, ChangeEvent, JoinConfig};
+use realtime_proto::supabase::{Binding, CauseKind, ChangeEvent, Completeness, JoinConfig};
 use realtime_proto::{
     Awaits, Backoff, ChannelConfig, ChannelEvent, ChannelId, ChannelState, Client, CloseReason,
     Config, ConfigBuilder, Event, Instant, Limits, OpenError, Payload, Secret,
@@ -132,7 +138,7 @@ fn every_complaint_of_the_table_has_its_scenario() {
         assert!(tests.contains(&format!("#[test]\nfn {name}() {{")), "{name}");
         named += 1;
     }
-    assert_eq!(named, 41);
+    assert_eq!(named, 47);
 }
 
 #[test]
@@ -516,7 +522,8 @@ fn a_row_that_was_too_large_says_that_it_is_not_whole() {
     peer.take_events();
     peer.say(
         r#"[null,null,"realtime:room","postgres_changes",{"ids":[7],"data":{"schema":"public",
-            "table":"a","type":"INSERT","commit_timestamp":"2026-08-21T12:00:00.126Z","columns":[],
+            "table":"a","type":"INSERT","commit_timestamp":"2026-08-21T12:00:00.126Z",
+            "columns":[{"name":"id","type":"int8"},{"name":"body","type":"text"}],
             "errors":["Error 413: Payload Too Large"],"record":{"id":1}}}]"#,
     );
     let events = peer.take_events();
@@ -524,5 +531,7 @@ fn a_row_that_was_too_large_says_that_it_is_not_whole() {
         panic!("{events:?}");
     };
     assert_eq!(change.errors(), ["Error 413: Payload Too Large"]);
+    let cut_off = Completeness::Truncated { missing: vec!["body".into()] };
+    assert_eq!(change.completeness(), cut_off);
     assert_eq!(change.record().unwrap(), Payload::from_json(r#"{"id":1}"#).unwrap());
 }

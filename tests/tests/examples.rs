@@ -1,4 +1,4 @@
-//! The examples of the core, as a newcomer runs them, against the local server.
+//! The examples of the core and of the adapter, as a newcomer runs them, against the local server.
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ fn run(example: &str, url: &str) -> Output {
     assert!(
         path.exists(),
         "{} is not there: `cargo test --workspace` builds it, and so does \
-         `cargo build --package realtime-proto --examples`",
+         `cargo build --workspace --examples`",
         path.display(),
     );
     Command::new(path).arg(url).output().unwrap()
@@ -66,5 +66,39 @@ fn an_example_refuses_what_is_no_url() {
         let complaint = text(&output.stderr);
         assert!(!output.status.success(), "{example}");
         assert!(complaint.contains("`nonsense` is not a WebSocket URL"), "{example}: {complaint}");
+    }
+}
+
+#[test]
+fn each_example_of_the_adapter_shows_what_it_is_for() {
+    let expected = [
+        ("live_rows", "contacts: Ana\ncontacts: Ana, Ben\ncontacts: Ana, Benno\ncontacts: Benno\n"),
+        (
+            "who_is_viewing",
+            "Ana is here\nBen is here\nBen {\"typing\":true}\nwith Ana: Ben on 1 device\nBen left\n",
+        ),
+        ("cursors", "500 moves, few broadcasts, the last one at Cursor { x: 500, y: 1000 }\n"),
+        (
+            "logout",
+            "6 channels before the logout
+  realtime:tenant:acme:subscription:contact:1 is held by the card of contact 1
+  realtime:tenant:acme:presence:contact:1 is held by the faces on contact 1
+  realtime:tenant:acme:subscription:contact:2 is held by the card of contact 2
+  realtime:tenant:acme:presence:contact:2 is held by the faces on contact 2
+  realtime:tenant:acme:subscription:contact:3 is held by the card of contact 3
+  realtime:tenant:acme:presence:contact:3 is held by the faces on contact 3
+0 channels after it, 0 on the server
+",
+        ),
+        (
+            "accounts",
+            "acme heard: hello acme\ninitech heard: hello initech\n\
+             realtime:tenant:initech:subscription:inbox:1 is still live\n",
+        ),
+    ];
+    for (example, told) in expected {
+        let output = run(example, "");
+        assert!(output.status.success(), "{example}: {}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), told, "{example}");
     }
 }

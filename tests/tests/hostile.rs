@@ -16,6 +16,7 @@ use realtime_proto::{
     Payload, SocketId, Transmit, Violation,
 };
 use realtime_sim::fuzz::{ARGUMENT_BYTES, BINARY_FRAME, TEXT_FRAME, client_frames};
+use realtime_tests::dice::Dice;
 use realtime_tests::golden::frames;
 
 thread_local! {
@@ -57,26 +58,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
-
-/// SplitMix64, so that a run is the same everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, sides: usize) -> usize {
-        (self.roll() % sides as u64) as usize
-    }
-
-    fn byte(&mut self) -> u8 {
-        (self.roll() >> 32) as u8
-    }
-}
 
 /// So many operations for [`client_frames`]: one in sixteen is a frame of random bytes, one in
 /// sixteen a golden frame with up to three bytes changed, the rest are drawn evenly.
@@ -128,7 +109,7 @@ fn no_panic_and_no_unbounded_growth_under_10_million_random_frames_and_operation
     let golden = golden();
     assert!(golden.len() > 40, "{} golden frames", golden.len());
     let live = |n: usize| {
-        let dice = &mut Dice(n as u64);
+        let dice = &mut Dice::new(n as u64);
         let data = operations(dice.byte() & !1 | (n as u8 & 1), OPERATIONS_A_LIFE, &golden, dice);
         let before = LIVE.get();
         PEAK.set(before);

@@ -4,7 +4,7 @@
 //! recording; the sentences below it name what a recording was made for, word for word.
 #![expect(clippy::wildcard_enum_match_arm, reason = "each place looks for one kind of event")]
 
-use realtime_proto::supabase::{CauseKind, Retry};
+use realtime_proto::supabase::{Broadcast, BroadcastChange, CauseKind, ChangeKind, Retry};
 use realtime_proto::{ChannelEvent, ChannelState, Event, Outcome, Status, Violation};
 use realtime_tests::recording::Recording;
 use realtime_tests::replay::Replay;
@@ -80,6 +80,8 @@ fn our_client_can_do_all_that_recorded_clients_did_but_these() {
             "supabase-v2-broadcast:34 the channel is not joined",
             "supabase-v2-broadcast:44 nobody is on the topic",
             "supabase-v2-join-errors:5 ` and goes on",
+            "supabase-v2-join-errors:48 j9` asks for a replay, which public channels do not have; \
+             make it private",
             "supabase-v2-join-errors:71 it names another join",
             "supabase-v2-join-errors:79 it names another join",
             "supabase-v2-join-errors:81 it names no join",
@@ -109,11 +111,7 @@ fn a_join_asks_for_what_the_recorded_one_asks_for() {
             for join in replay.joins.iter().filter(|join| join.supabase && !join.ours.is_null()) {
                 let recorded = join.payload["config"].as_object().expect("it was typed");
                 for (key, value) in recorded {
-                    let mut value = value.clone();
-                    if let Some(broadcast) = value.as_object_mut() {
-                        // Ours does not ask to be told when replication stands.
-                        broadcast.remove("replication_ready");
-                    }
+                    let value = value.clone();
                     // A word for a flag is written as the flag.
                     let value = if value == "true" { json!(true) } else { value };
                     let ours = &join.ours["config"][key];
@@ -138,7 +136,6 @@ fn a_refused_join_has_the_cause_that_the_server_names() {
         // The server's own mistake over a payload of wrong types, for which it has no code.
         ("realtime:j7", CauseKind::Unknown, Retry::Backoff),
         ("realtime:j8", CauseKind::Unauthorized, Retry::NewToken),
-        ("realtime:j9", CauseKind::ReplayRefused, Retry::Never),
         ("realtime:j11", CauseKind::Unknown, Retry::Backoff),
     ] {
         assert_eq!(kinds(&replay, topic), [kind], "{topic}");
@@ -266,7 +263,7 @@ fn a_channel_is_live_only_once_the_database_subscription_stands() {
 #[test]
 fn a_subscription_that_fails_is_told_and_the_channel_never_becomes_live() {
     let replay = Replay::one("supabase-v1-postgres-changes-errors", "alice");
-    for topic in ["realtime:pgerrj0", "realtime:pgerrj1", "realtime:pgerrj2", "realtime:pgerrj3"] {
+    for topic in ["realtime:pgerrj0", "realtime:pgerrj1", "realtime:pgerrj4", "realtime:pgerrj9"] {
         let join = replay.joins.iter().find(|join| join.topic == topic).expect("it was joined");
         let seen = seen(&replay, join, usize::MAX);
         let [joined, system] = seen.as_slice() else { panic!("{topic}: {seen:?}") };
@@ -367,6 +364,45 @@ fn broadcasts_arrive_in_order_as_text_as_bytes_and_from_the_database() {
     assert_eq!(broadcasts[..9], expected);
     assert_eq!(broadcasts.len(), 10);
     assert_eq!(broadcasts[9].0.len(), 255);
+}
+
+#[test]
+fn a_trigger_tells_of_rows_in_broadcasts_that_can_be_read_as_such() {
+    let replay = Replay::one("supabase-v2-database-broadcast", "private");
+    let broadcasts: Vec<&Broadcast> = replay
+        .events_of(replay.channel("realtime:private:room-db"))
+        .filter_map(|(_, event)| match event {
+            ChannelEvent::Broadcast(broadcast) => Some(broadcast),
+            _ => None,
+        })
+        .collect();
+    let note = |body: &str| {
+        let updated_at = "2026-11-22T20:39:52.688708+00:00";
+        Some(json!({ "id": 3, "body": body, "updated_at": updated_at }))
+    };
+    let mut told = Vec::new();
+    for event in ["insert", "Update", "DELETE"] {
+        for broadcast in broadcasts.iter().filter(|broadcast| broadcast.matches(event)) {
+            let change: BroadcastChange<Value> = broadcast.change().expect("a row change");
+            assert_eq!((&*change.schema, &*change.table), ("public", "notes"));
+            assert_eq!(change.id.as_deref(), broadcast.id());
+            told.push((change.operation, change.record, change.old_record));
+        }
+    }
+    let expected = [
+        (ChangeKind::Insert, note("trigger"), None),
+        (ChangeKind::Update, note("changed"), note("trigger")),
+        (ChangeKind::Delete, None, note("changed")),
+    ];
+    assert_eq!(told, expected);
+    // What `realtime.send` and `realtime.send_binary` sent is none of a row.
+    let others: Vec<&&Broadcast> =
+        broadcasts.iter().filter(|broadcast| broadcast.matches("*")).collect();
+    assert_eq!(others.len(), 6);
+    for other in &others[..3] {
+        assert_eq!(other.id().map(str::len), Some(36));
+        assert!(other.change::<Value>().is_err(), "{other:?}");
+    }
 }
 
 #[test]

@@ -174,7 +174,8 @@ fn row_changes_tell_where_to_go_on_from_once_they_flow_again() {
     subscribed(&mut peer, "1");
     let gaps = gaps(&mut peer);
     let [gap] = gaps.as_slice() else { panic!("{gaps:?}") };
-    let Stream::Changes { bindings, .. } = gap.stream else { panic!("{gap:?}") };
+    let Stream::Changes { bindings, last_commit } = gap.stream else { panic!("{gap:?}") };
+    assert_eq!(last_commit, Some(Duration::from_millis(1_795_379_994_250)));
     let binding =
         peer.command(|client, _| client.channel(id).unwrap().bindings().next().unwrap().0);
     assert!(bindings.contains(binding));

@@ -1,88 +1,24 @@
 //! The channel manager: many listeners, one channel on the wire.
-#![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use core::time::Duration;
 
 use realtime_proto::manager::{
-    ChannelStatus, Entity, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId, ManagerConfig,
-    ManagerError, ManagerEvent, User,
+    ChannelStatus, EntityKey, EntityOptions, Kind, LeaseEvent, ManagerConfig, ManagerError,
+    ManagerEvent, User,
 };
 use realtime_proto::server::{RowChange, ServerConfig, ServerEvent};
 use realtime_proto::supabase::ChangeEvent;
-use realtime_proto::{Backoff, CloseReason, Config, Outcome, Payload};
-use realtime_sim::{Network, NodeId, World};
+use realtime_proto::{CloseReason, Config, Outcome, Payload};
+use realtime_sim::{Network, World};
+use realtime_tests::entities::{
+    changes, connected, contact, frames, millis, payload, release, secs, statuses, subscribe,
+    subscribe_to,
+};
 
 const TOPIC: &str = "realtime:subscription:contact:123";
 
-const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-fn contact() -> Entity {
-    Entity::new("contact", "123")
-}
-
 fn key(kind: Kind) -> EntityKey {
     EntityKey { kind, entity: contact() }
-}
-
-fn payload(text: &str) -> Payload {
-    Payload::from_json(text).unwrap()
-}
-
-/// A manager that is connected.
-fn connected(world: &mut World) -> NodeId {
-    let retries = Backoff::exponential(secs(3), secs(60)).without_jitter().with_attempts_max(5);
-    let config = Config::builder("ws://server/socket").build().unwrap();
-    let node = world.add_manager(ManagerConfig::new(config).with_rejoin(retries));
-    world.manager(node, |manager, now| manager.connect(now));
-    world.run_for(millis(100));
-    node
-}
-
-fn subscribe(world: &mut World, node: NodeId) -> LeaseId {
-    subscribe_with(world, node, &EntityOptions::default())
-}
-
-fn subscribe_with(world: &mut World, node: NodeId, options: &EntityOptions) -> LeaseId {
-    world
-        .manager(node, |manager, now| manager.subscribe_to_entity(&contact(), options, now))
-        .unwrap()
-}
-
-fn release(world: &mut World, node: NodeId, lease: LeaseId) {
-    assert!(world.manager(node, |manager, now| manager.release(lease, now)));
-}
-
-/// The events of the frames that were sent since the last call, without topics and refs.
-fn frames(world: &World, node: NodeId, from: &mut usize) -> Vec<String> {
-    let sent = &world.sent(node)[*from..];
-    *from += sent.len();
-    let events = sent.iter().map(|(_, line)| line.rsplit(' ').next().unwrap().to_string());
-    events.filter(|event| event != "heartbeat").collect()
-}
-
-fn statuses(world: &World, node: NodeId, lease: LeaseId) -> Vec<&'static str> {
-    let log = world.manager_log(node).iter().filter_map(|(_, event)| match event {
-        ManagerEvent::Lease(of, LeaseEvent::Status(status)) if *of == lease => {
-            Some(status.as_str())
-        }
-        ManagerEvent::Lease(of, LeaseEvent::Ended) if *of == lease => Some("ended"),
-        _ => None,
-    });
-    log.collect()
-}
-
-fn changes(world: &World, node: NodeId, lease: LeaseId) -> usize {
-    let log = world.manager_log(node).iter();
-    let of_lease = log.filter(|(_, event)| {
-        matches!(event, ManagerEvent::Lease(of, LeaseEvent::Change(_)) if *of == lease)
-    });
-    of_lease.count()
 }
 
 #[test]
@@ -108,9 +44,9 @@ fn the_wire_channel_asks_for_the_union_and_each_lease_gets_its_own() {
     let mut world = World::seed(1);
     let node = connected(&mut world);
     let with = |event| EntityOptions { event, ..EntityOptions::default() };
-    let inserts = subscribe_with(&mut world, node, &with(ChangeEvent::Insert));
+    let inserts = subscribe_to(&mut world, node, &contact(), &with(ChangeEvent::Insert));
     world.run_for(secs(1));
-    let deletes = subscribe_with(&mut world, node, &with(ChangeEvent::Delete));
+    let deletes = subscribe_to(&mut world, node, &contact(), &with(ChangeEvent::Delete));
     world.run_for(secs(1));
     assert_eq!(frames(&world, node, &mut 0), ["phx_join", "phx_join"], "one join for the new one");
     let row = payload(r#"{"id":123}"#);

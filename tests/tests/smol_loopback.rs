@@ -7,7 +7,7 @@ use realtime_proto::manager::{
     ChannelStatus, Entity, EntityOptions, LeaseEvent, ManagerConfig, ManagerEvent, User,
 };
 use realtime_proto::server::{RowChange, ServerConfig};
-use realtime_proto::supabase::{CauseKind, ChangeKind, JoinConfig};
+use realtime_proto::supabase::{Binding, CauseKind, ChangeEvent, ChangeKind, JoinConfig};
 use realtime_proto::{Backoff, ChannelConfig, ChannelEvent, Config, Payload, Status};
 use realtime_smol::{
     Client, Delivery, DevServer, DevServerConfig, DevServerHandle, Error, Lease, Manager, Options,
@@ -84,7 +84,7 @@ fn two_listeners_share_one_channel_and_each_gets_the_row() {
             });
             let change = change.await;
             assert_eq!(change.kind(), ChangeKind::Insert);
-            assert_eq!(change.new_row::<serde_json::Value>().unwrap()["id"], 123);
+            assert_eq!(change.typed::<serde_json::Value>().unwrap().new_row().unwrap()["id"], 123);
         }
     });
 }
@@ -192,7 +192,7 @@ fn a_refused_connection_tells_why_and_a_late_listener_hears_it_too() {
         for _ in 0..2 {
             let mut events = manager.events().await.unwrap();
             let cause = first(&mut events, |event| match event {
-                ManagerEvent::Disconnected { cause, retry_at: None } => Some(cause),
+                ManagerEvent::Disconnected { cause, retry_at: None, .. } => Some(cause),
                 _ => None,
             });
             assert_eq!(cause.await.kind, CauseKind::ApiKeyMissing);
@@ -268,6 +268,37 @@ fn the_driver_ends_when_the_last_handle_is_gone_and_the_leave_is_sent() {
         driver.await;
         while server.stats().await.unwrap().sessions > 0 {
             smol::future::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn whoever_waits_for_row_changes_that_are_refused_is_told_why() {
+    run(async {
+        let unpublished = vec![("public".into(), "contacts".into())];
+        let refusing = ServerConfig { unpublished_tables: unpublished, ..ServerConfig::default() };
+        let server = serve(refusing);
+        let client = Client::connect(config(&server));
+        let rows = Binding::new(ChangeEvent::All, "public", "contacts");
+        let join = JoinConfig { postgres_changes: vec![rows], ..JoinConfig::default() };
+        let channel =
+            client.open_channel("realtime:rows", ChannelConfig::supabase(join)).await.unwrap();
+        // Whether it waited before or asks afterwards.
+        for _ in 0..2 {
+            let Err(Error::NotLive(cause)) = channel.live().await else {
+                panic!("it never will be live");
+            };
+            assert_eq!(cause.kind, CauseKind::PostgresRefused);
+            assert!(cause.text.contains("table: contacts"), "{cause}");
+        }
+        let manager = manage(&server);
+        let lease =
+            manager.subscribe_to_entity(&contact(), EntityOptions::default()).await.unwrap();
+        for _ in 0..2 {
+            let Err(Error::NotLive(cause)) = lease.live().await else {
+                panic!("it never will be live");
+            };
+            assert_eq!(cause.kind, CauseKind::PostgresRefused);
         }
     });
 }

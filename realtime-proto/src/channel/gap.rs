@@ -8,10 +8,10 @@ use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use super::slot::Slot;
-use super::state::State;
+use super::state::{Rows, State};
 use crate::context::Context;
 use crate::event::{BindingId, BindingSet, ChannelEvent};
-use crate::supabase::{BroadcastMeta, Cause, CauseKind, Replay};
+use crate::supabase::{BroadcastMeta, Cause, CauseKind, Replay, Retry};
 use crate::time::Instant;
 use crate::timer::Timer;
 
@@ -173,11 +173,16 @@ impl Streams {
             self.anchor = self.newest;
             self.messages = Flow::Broken { from, why: why.clone() };
         }
+        self.on_changes_lost(served, from, why);
+        self.renews = false;
+    }
+
+    /// Row changes stopped, if they flowed: from now on they are missed.
+    pub(crate) fn on_changes_lost(&mut self, served: BindingSet, from: Instant, why: &Cause) {
         if matches!(self.changes, Flow::Flowing) {
             self.flowed = served;
             self.changes = Flow::Broken { from, why: why.clone() };
         }
-        self.renews = false;
     }
 
     /// Which stored broadcasts are to be replayed; `None` when nothing was missed, when there is
@@ -201,6 +206,19 @@ impl Streams {
             Flow::Broken { from, why } => {
                 self.anchor = self.newest;
                 Resumed::Gap { from, why }
+            }
+        }
+    }
+
+    /// Broadcasts of the database come, on a join that asked to be told so.
+    pub(crate) fn on_replication_ready(&mut self, joined_at: Instant, now: Instant) -> Resumed {
+        match self.messages {
+            Flow::Idle | Flow::Broken { .. } => self.on_joined(false, now),
+            // A replay was asked for, which brings what was stored before the join.
+            Flow::Flowing if now < joined_at + REPLAY_SETTLES_AFTER => Resumed::Afresh,
+            Flow::Flowing => {
+                let why = Cause::new(CauseKind::ChangesRestarted);
+                Resumed::Gap { from: joined_at, why }
             }
         }
     }
@@ -299,10 +317,23 @@ impl Slot {
     /// everything came. Without effect on a channel that is not joined.
     pub(crate) fn break_streams(&mut self, from: Instant, why: &Cause, ctx: &mut Context) {
         let State::Joined(joined) = &self.state else { return };
-        let mut served = BindingSet::default();
-        joined.ids.iter().for_each(|(_, binding)| served.insert(*binding));
-        self.streams.on_lost(served, from, why);
+        self.streams.on_lost(joined.served(), from, why);
         ctx.timers.cancel(Timer::Replay(self.id));
+    }
+
+    /// The server said that row changes do not flow: it tries again, or it never will.
+    pub(crate) fn on_changes_stopped(&mut self, cause: Cause, ctx: &mut Context) {
+        let State::Joined(joined) = &mut self.state else { return };
+        if matches!(joined.rows, Rows::Unasked) {
+            return;
+        }
+        joined.rows = match cause.kind.retry() {
+            Retry::Never => Rows::Refused(cause.clone()),
+            Retry::Backoff | Retry::NewToken => Rows::Awaited,
+        };
+        self.streams.on_changes_lost(joined.served(), ctx.whole_until, &cause);
+        self.fall(ctx);
+        ctx.emit(self.id, ChannelEvent::ChangesStopped { cause });
     }
 
     /// The channel is joined: tells what may have been missed, or waits for the replay.
@@ -314,6 +345,13 @@ impl Slot {
                 ctx.timers.set(Timer::Replay(self.id), ctx.now + REPLAY_SETTLES_AFTER);
             }
         }
+    }
+
+    /// Broadcasts of the database reach the channel: tells what may have been missed until now.
+    pub(crate) fn on_replication_ready(&mut self, ctx: &mut Context) {
+        let joined_at = self.joined_at.unwrap_or(ctx.now);
+        let resumed = self.streams.on_replication_ready(joined_at, ctx.now);
+        self.on_resumed(resumed, ctx);
     }
 
     /// The replay has come: tells what it brought, and whether something may still be missing.
@@ -334,7 +372,7 @@ impl Slot {
         let why = why.unwrap_or_else(|| {
             // They stopped without a word, so all that the join has are concerned.
             if let State::Joined(joined) = &self.state {
-                joined.ids.iter().for_each(|(_, binding)| bindings.insert(*binding));
+                bindings = joined.served();
             }
             Cause::new(CauseKind::ChangesRestarted)
         });

@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::time::Duration;
 
 use super::slot::Slot;
-use super::state::{ChannelState, State};
+use super::state::{ChannelState, Rows, State};
 use crate::context::Context;
 use crate::time::Instant;
 
@@ -44,12 +44,14 @@ pub enum Awaits {
     Presence,
     /// The word that row changes flow.
     Postgres,
+    /// The word that broadcasts of the database reach the channel.
+    Replication,
     /// The delay before the next attempt.
     Retry {
         /// When it is over.
         at: Instant,
     },
-    /// The application, because it gave up.
+    /// The application: it gave up, or its row changes were refused for good.
     Application,
     /// The answer to its leave.
     LeaveReply,
@@ -72,9 +74,14 @@ impl Slot {
         match &self.state {
             State::Joining { .. } => Some(Awaits::JoinReply),
             State::Leaving { .. } => Some(Awaits::LeaveReply),
-            State::Joined(joined) if joined.awaits_postgres => Some(Awaits::Postgres),
-            State::Joined(joined) if joined.awaits_presence => Some(Awaits::Presence),
-            State::Joined(_) => None,
+            State::Joined(joined) => match joined.rows {
+                Rows::Refused(_) => Some(Awaits::Application),
+                Rows::Awaited => Some(Awaits::Postgres),
+                Rows::Unasked | Rows::Flowing if joined.awaits_presence => Some(Awaits::Presence),
+                Rows::Unasked | Rows::Flowing => {
+                    joined.awaits_replication.then_some(Awaits::Replication)
+                }
+            },
             State::Closed | State::Errored { .. } if ctx.joins.is_held(self.id) => {
                 Some(Awaits::Token)
             }

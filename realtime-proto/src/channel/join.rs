@@ -4,12 +4,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::gap::Resumed;
 use super::push::Target;
 use super::slot::Slot;
-use super::state::{Asked, Input, Joined, State, Step, step};
+use super::state::{Input, Joined, Rows, Sent, State, Step, step};
 use crate::config::Flavor;
 use crate::context::Context;
-use crate::event::{BindingId, ChannelEvent, Event};
+use crate::event::{ChannelEvent, Event};
 use crate::outbox::Outgoing;
 use crate::payload::Payload;
 use crate::socket::Waiter;
@@ -28,6 +29,7 @@ pub(crate) enum Fate {
 /// Why a channel that is joined joins again.
 pub(crate) const PRESENCE_ENABLED: &str = "presence was enabled";
 pub(crate) const BINDINGS_CHANGED: &str = "the row-change bindings changed";
+pub(crate) const APPLICATION_ASKED: &str = "the application asked for it";
 
 /// A channel that was joined this long starts its retry ladder anew.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
@@ -67,15 +69,15 @@ impl Slot {
             ctx.stats.stale_messages += 1;
             return;
         }
-        let State::Joining { join_ref, asked } = &mut self.state else {
+        let State::Joining { join_ref, sent } = &mut self.state else {
             unreachable!("only a joining channel accepts");
         };
-        let (join_ref, asked) = (*join_ref, core::mem::take(asked));
-        let ids = match &self.config.flavor {
+        let (join_ref, sent) = (*join_ref, core::mem::take(sent));
+        let asked = match &self.config.flavor {
             Flavor::Phoenix { .. } => Some(Vec::new()),
-            Flavor::Supabase(_) => self.match_bindings(&asked.bindings, &response),
+            Flavor::Supabase(_) => match_bindings(sent.bindings, &response),
         };
-        let Some(ids) = ids else {
+        let Some(asked) = asked else {
             let text = "the reply confirms other bindings than the join asked for";
             return self.leave_and_fail(Cause::with_text(CauseKind::BindingMismatch, text), ctx);
         };
@@ -84,16 +86,27 @@ impl Slot {
         // Replies to pushes of an older join come before the reply to this one or not at all.
         self.pushes.interrupt(self.id, ctx);
         self.joined_at = Some(ctx.now);
-        let resumed = self.streams.on_joined(asked.replay, ctx.now);
-        let joined = Joined {
+        let awaits_replication = self.config.awaits_replication();
+        // Broadcasts of the database may be missing until the server says that they come. A replay
+        // begins at once.
+        let resumed = if awaits_replication && !sent.replay {
+            Resumed::Afresh
+        } else {
+            self.streams.on_joined(sent.replay, ctx.now)
+        };
+        let mut joined = Joined {
             join_ref,
-            presence: asked.presence,
-            awaits_presence: asked.presence,
-            awaits_postgres: self.config.is_supabase() && !asked.bindings.is_empty(),
-            ids,
+            presence: sent.presence,
+            awaits_presence: sent.presence,
+            rows: if asked.is_empty() { Rows::Unasked } else { Rows::Awaited },
+            awaits_replication,
+            asked,
+            ids: Vec::new(),
             trouble: None,
             rejoins: None,
         };
+        let served = |(place, binding)| Some((joined.id_of(binding)?, place));
+        joined.ids = self.bindings().filter_map(served).collect();
         self.enter(State::Joined(joined), ctx.now);
         ctx.emit(self.id, ChannelEvent::Joined { response });
         self.on_resumed(resumed, ctx);
@@ -107,9 +120,9 @@ impl Slot {
         self.pushes.flush(join_ref, target, ctx);
         self.check_live(ctx);
         // What was asked for since the join was written takes another one.
-        if self.config.presence() != asked.presence {
+        if self.config.presence() != sent.presence {
             self.plan_rejoin(PRESENCE_ENABLED, ctx);
-        } else if self.distinct_bindings() != asked.bindings {
+        } else if !self.serves_bindings() {
             self.plan_rejoin(BINDINGS_CHANGED, ctx);
         }
     }
@@ -120,6 +133,13 @@ impl Slot {
         if live && self.set_live(true, ctx.now) {
             ctx.stats.channels_live += 1;
             ctx.emit(self.id, ChannelEvent::Live);
+        }
+    }
+
+    /// Stops being live.
+    pub(crate) fn fall(&mut self, ctx: &mut Context) {
+        if self.set_live(false, ctx.now) {
+            ctx.stats.channels_live -= 1;
         }
     }
 
@@ -150,7 +170,8 @@ impl Slot {
         let socket = connection.id;
         let join_ref = connection.make_ref_for(Waiter::Join(self.id), ctx.now);
         ctx.outbox.push(Outgoing::Join { socket, channel: self.id, join_ref });
-        ctx.timers.set(Timer::Join(self.id), ctx.now + ctx.config.join_timeout);
+        let timeout = ctx.config.join_timeout.max(self.waits_within().unwrap_or_default());
+        ctx.timers.set(Timer::Join(self.id), ctx.now + timeout);
         ctx.stats.joins += 1;
         self.token_told_at = None;
         if let State::Joined(joined) = &mut self.state {
@@ -160,7 +181,7 @@ impl Slot {
             ctx.emit(self.id, ChannelEvent::Rejoining { cause });
         }
         self.joins += 1;
-        self.enter(State::Joining { join_ref, asked: Asked::default() }, ctx.now);
+        self.enter(State::Joining { join_ref, sent: Sent::default() }, ctx.now);
     }
 
     /// Joins again in turn, because what the channel asks for changed. Another state than joined
@@ -169,33 +190,6 @@ impl Slot {
         let cause = Cause::with_text(CauseKind::Rejoined, why);
         let fate = self.on_trouble(Input::ConfigChanged, cause, ctx);
         debug_assert_eq!(fate, Fate::Stays, "joining again does not end a channel");
-    }
-
-    /// The ids of the bindings, by the server's reply; `None` when it confirms other bindings.
-    fn match_bindings(
-        &self,
-        sent: &[Binding],
-        response: &Payload,
-    ) -> Option<Vec<(u64, BindingId)>> {
-        // Before row changes existed, and on a channel without them, the reply says nothing.
-        let Some(accepted) =
-            response.to::<JoinResponse<'_>>().ok().and_then(|response| response.postgres_changes)
-        else {
-            return Some(Vec::new());
-        };
-        let accepted: Vec<_> = accepted.into_iter().flatten().collect();
-        if accepted.len() != sent.len() {
-            return None;
-        }
-        let mut ids = Vec::new();
-        for (accepted, sent) in accepted.iter().zip(sent) {
-            if !accepted.answers(sent) {
-                return None;
-            }
-            let slots = self.bindings().filter(|(_, binding)| *binding == sent);
-            ids.extend(slots.map(|(slot, _)| (accepted.id, slot)));
-        }
-        Some(ids)
     }
 
     fn fail(&mut self, cause: Cause, ctx: &mut Context) {
@@ -324,9 +318,7 @@ impl Slot {
     /// The channel stops being joined: what it shows is out of date from here on.
     fn lower(&mut self, why: &Cause, ctx: &mut Context) {
         self.break_streams(ctx.whole_until, why, ctx);
-        if self.set_live(false, ctx.now) {
-            ctx.stats.channels_live -= 1;
-        }
+        self.fall(ctx);
         let joined_for = self.joined_at.take().map(|at| ctx.now.saturating_duration_since(at));
         if joined_for.is_some_and(|span| span >= STABLE_AFTER) {
             self.attempts = 0;
@@ -347,4 +339,21 @@ impl Slot {
             connection.forget(*join_ref);
         }
     }
+}
+
+/// The bindings with the ids of the server's reply; `None` when it confirms other bindings.
+///
+/// Protocol §5.2.
+fn match_bindings(sent: Vec<Binding>, response: &Payload) -> Option<Vec<(Binding, Option<u64>)>> {
+    // Before row changes existed, and on a channel without them, the reply says nothing.
+    let Some(accepted) =
+        response.to::<JoinResponse<'_>>().ok().and_then(|response| response.postgres_changes)
+    else {
+        return Some(sent.into_iter().map(|binding| (binding, None)).collect());
+    };
+    let accepted: Vec<_> = accepted.into_iter().flatten().collect();
+    let confirmed = accepted.len() == sent.len()
+        && accepted.iter().zip(&sent).all(|(accepted, sent)| accepted.answers(sent));
+    let ids = accepted.into_iter().map(|accepted| Some(accepted.id));
+    confirmed.then(|| sent.into_iter().zip(ids).collect())
 }

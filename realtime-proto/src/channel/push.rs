@@ -201,12 +201,14 @@ fn check(message: &Message, topic: &str, ctx: &Context) -> Result<(), PushError>
     const ENVELOPE_BYTES: usize = 128;
     /// What one length byte can say.
     const FIELD_BYTES_MAX: usize = 255;
-    let (event, payload) = match message {
-        Message::Event { event, payload }
-        | Message::Broadcast { event, payload }
-        | Message::BinaryBroadcast { event, payload } => (event, payload),
+    let limits = &ctx.config.limits;
+    let (event, payload, is_broadcast) = match message {
+        Message::Event { event, payload } => (event, payload, false),
+        Message::Broadcast { event, payload } | Message::UserBroadcast { event, payload, .. } => {
+            (event, payload, true)
+        }
     };
-    if payload.is_binary() {
+    if payload.is_binary() || matches!(message, Message::UserBroadcast { .. }) {
         if ctx.config.vsn == Vsn::V1 {
             return Err(EncodeError::BinaryOnV1.into());
         }
@@ -217,6 +219,11 @@ fn check(message: &Message, topic: &str, ctx: &Context) -> Result<(), PushError>
         }
     }
     let bytes = payload.as_bytes().len() + topic.len() + event.len() + ENVELOPE_BYTES;
-    let max = ctx.config.limits.frame_bytes_max;
-    if bytes > max { Err(PushError::TooLarge { bytes, max }) } else { Ok(()) }
+    let payload_max = if is_broadcast { limits.broadcast_bytes_max } else { usize::MAX };
+    for (bytes, max) in [(payload.as_bytes().len(), payload_max), (bytes, limits.frame_bytes_max)] {
+        if bytes > max {
+            return Err(PushError::TooLarge { bytes, max });
+        }
+    }
+    Ok(())
 }

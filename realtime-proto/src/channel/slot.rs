@@ -7,7 +7,7 @@ use core::time::Duration;
 use super::gap::Streams;
 use super::join::PRESENCE_ENABLED;
 use super::push::{Pushes, Target};
-use super::state::{Joined, State};
+use super::state::{Joined, Rows, State};
 use super::track::Track;
 use crate::config::{ChannelConfig, Flavor};
 use crate::context::Context;
@@ -143,6 +143,12 @@ impl Slot {
         distinct
     }
 
+    /// How long the answer to the join may take, if the server waits for the row changes to flow.
+    pub(crate) fn waits_within(&self) -> Option<Duration> {
+        let Flavor::Supabase(config) = &self.config.flavor else { return None };
+        config.waits_within(self.bindings().count())
+    }
+
     /// Takes a free place for a binding, if there is one.
     pub(crate) fn add_binding(&mut self, binding: Binding, max: usize) -> Option<BindingId> {
         let slot = match self.bindings.iter().position(Option::is_none) {
@@ -156,13 +162,8 @@ impl Slot {
         self.bindings[slot] = Some(binding);
         let id = BindingId(slot as u8);
         // Whoever asks for what the join has already is served from now on.
-        if let State::Joined(joined) = &mut self.state {
-            let twin = self.bindings.iter().enumerate().find_map(|(other, held)| {
-                (other != slot && *held == self.bindings[slot]).then_some(BindingId(other as u8))
-            });
-            let server_id = twin.and_then(|twin| {
-                joined.ids.iter().find(|(_, held)| *held == twin).map(|(server_id, _)| *server_id)
-            });
+        if let (State::Joined(joined), Some(binding)) = (&mut self.state, &self.bindings[slot]) {
+            let server_id = joined.id_of(binding);
             joined.ids.extend(server_id.map(|server_id| (server_id, id)));
         }
         Some(id)
@@ -188,11 +189,16 @@ impl Slot {
         }
     }
 
-    /// Whether the current join has every binding the channel asks for.
+    /// Whether the current join does for every binding of the channel what can be done. Without
+    /// those that were removed since it may do better, if it was refused with them.
     pub(crate) fn serves_bindings(&self) -> bool {
         match &self.state {
             State::Joined(joined) => {
-                self.bindings().all(|(id, _)| joined.ids.iter().any(|(_, held)| *held == id))
+                let asks_for = |binding| joined.asked.iter().any(|(asked, _)| asked == binding);
+                let wants = |asked| self.bindings().any(|(_, binding)| binding == asked);
+                let refused = matches!(joined.rows, Rows::Refused(_));
+                self.bindings().all(|(_, binding)| asks_for(binding))
+                    && !(refused && joined.asked.iter().any(|(asked, _)| !wants(asked)))
             }
             State::Closed
             | State::Joining { .. }

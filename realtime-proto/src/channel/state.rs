@@ -14,7 +14,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::event::BindingId;
+use crate::event::{BindingId, BindingSet};
 use crate::ids::Ref;
 use crate::supabase::{Binding, Cause};
 use crate::time::Instant;
@@ -179,7 +179,7 @@ pub(crate) enum State {
     Closed,
     Joining {
         join_ref: Ref,
-        asked: Asked,
+        sent: Sent,
     },
     Joined(Joined),
     Errored {
@@ -195,7 +195,7 @@ pub(crate) enum State {
 
 /// What a join asks for as it was written; nothing until the driver takes the frame.
 #[derive(Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct Sent {
     /// The distinct bindings, in the order of the reply.
     pub(crate) bindings: Vec<Binding>,
     /// Presence, with its snapshot.
@@ -208,23 +208,54 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) join_ref: Ref,
-    /// The server's id of each binding.
+    /// The bindings that the join asked for, each once, with the ids the server gave them; none are
+    /// given by a server without row changes.
+    pub(crate) asked: Vec<(Binding, Option<u64>)>,
+    /// The server's id of each binding of the channel.
     pub(crate) ids: Vec<(u64, BindingId)>,
     /// Whether the join asked for presence.
     pub(crate) presence: bool,
     /// Whether the presence snapshot is still to come.
     pub(crate) awaits_presence: bool,
-    /// Whether the word that row changes flow is still to come.
-    pub(crate) awaits_postgres: bool,
+    /// Whether row changes flow.
+    pub(crate) rows: Rows,
+    /// Whether the word that broadcasts of the database come is still to come.
+    pub(crate) awaits_replication: bool,
     /// The `system` error that came last; it is the reason of the `phx_close` that follows it.
     pub(crate) trouble: Option<Cause>,
     /// Why it is to be joined again, if it is.
     pub(crate) rejoins: Option<Cause>,
 }
 
+/// Where a join stands with its row changes.
+#[derive(Debug)]
+pub(crate) enum Rows {
+    /// It asked for none.
+    Unasked,
+    /// The server has not said yet that they flow, or tries again.
+    Awaited,
+    /// They flow.
+    Flowing,
+    /// The server said that they never will.
+    Refused(Cause),
+}
+
 impl Joined {
     pub(crate) const fn is_live(&self) -> bool {
-        !self.awaits_presence && !self.awaits_postgres
+        let rows_are_in_order = matches!(self.rows, Rows::Unasked | Rows::Flowing);
+        rows_are_in_order && !self.awaits_presence && !self.awaits_replication
+    }
+
+    /// The bindings of the channel that the join serves.
+    pub(crate) fn served(&self) -> BindingSet {
+        let mut served = BindingSet::default();
+        self.ids.iter().for_each(|(_, binding)| served.insert(*binding));
+        served
+    }
+
+    /// The server's id of a binding that the join asked for.
+    pub(crate) fn id_of(&self, binding: &Binding) -> Option<u64> {
+        self.asked.iter().find(|(asked, _)| asked == binding).and_then(|(_, id)| *id)
     }
 }
 

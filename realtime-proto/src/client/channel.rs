@@ -3,7 +3,9 @@
 use alloc::string::String;
 
 use super::Client;
-use crate::channel::{BINDINGS_CHANGED, ChannelState, Input, Slot, State};
+use crate::channel::{
+    APPLICATION_ASKED, BINDINGS_CHANGED, ChannelState, Input, Joined, Rows, Slot, State,
+};
 use crate::config::Flavor;
 use crate::context::Context;
 use crate::error::{BindError, PushError};
@@ -12,9 +14,10 @@ use crate::ids::{ChannelId, PushId};
 use crate::outbox::Message;
 use crate::payload::{Payload, PayloadError};
 use crate::presence::Presence;
-use crate::push::PushOptions;
+use crate::push::{BroadcastOptions, PushOptions};
 use crate::supabase::{Binding, Cause};
 use crate::time::Instant;
+use crate::wire::Vsn;
 
 /// A borrowed view of one channel, from [`Client::channel`].
 #[derive(Debug)]
@@ -92,7 +95,8 @@ impl<'a> Channel<'a> {
         self.slot().live
     }
 
-    /// Why the channel is errored; `None` in every other state.
+    /// Why the channel is errored, or why it is joined and yet its row changes will not flow; `None`
+    /// otherwise.
     ///
     /// # Examples
     ///
@@ -115,9 +119,11 @@ impl<'a> Channel<'a> {
     pub fn error(&self) -> Option<&Cause> {
         match &self.slot().state {
             State::Errored { cause, .. } => Some(cause),
-            State::Closed | State::Joining { .. } | State::Joined(_) | State::Leaving { .. } => {
-                None
-            }
+            State::Joined(joined) => match &joined.rows {
+                Rows::Refused(cause) => Some(cause),
+                Rows::Unasked | Rows::Awaited | Rows::Flowing => None,
+            },
+            State::Closed | State::Joining { .. } | State::Leaving { .. } => None,
         }
     }
 
@@ -269,11 +275,12 @@ impl<'a> Channel<'a> {
     }
 
     /// Broadcasts as [`broadcast`](Self::broadcast) does, with a deadline, a time to live or a key
-    /// of its own. Whether there is a reply is decided by `ack` alone.
+    /// of its own, or to be kept by the server. Whether there is a reply is decided by `ack` alone.
     ///
     /// # Errors
     ///
-    /// As [`broadcast`](Self::broadcast).
+    /// As [`broadcast`](Self::broadcast), and [`PushError::PersistOnPublic`] or
+    /// [`PushError::PersistOnV1`] where no server could be asked to keep it.
     ///
     /// # Examples
     ///
@@ -294,16 +301,24 @@ impl<'a> Channel<'a> {
         &mut self,
         event: impl Into<String>,
         payload: Payload,
-        options: PushOptions,
+        options: impl Into<BroadcastOptions>,
         now: Instant,
     ) -> Result<PushId, PushError> {
         let Flavor::Supabase(config) = &self.slot().config.flavor else {
             return Err(PushError::NotSupabase);
         };
-        let options = PushOptions { reply: config.broadcast.ack, ..options };
+        let BroadcastOptions { push, persist } = options.into();
+        if persist.is_some() && !config.private {
+            return Err(PushError::PersistOnPublic);
+        }
+        if persist.is_some() && self.client.vsn() == Vsn::V1 {
+            return Err(PushError::PersistOnV1);
+        }
+        let options = PushOptions { reply: config.broadcast.ack, ..push };
         let event = event.into();
-        let message = if payload.is_binary() {
-            Message::BinaryBroadcast { event, payload }
+        // JSON goes as text, which every server relays as it is, unless there is more to say.
+        let message = if payload.is_binary() || persist.is_some() {
+            Message::UserBroadcast { event, payload, persist }
         } else {
             Message::Broadcast { event, payload }
         };
@@ -408,7 +423,8 @@ impl<'a> Channel<'a> {
     ///
     /// # Errors
     ///
-    /// [`BindError`] when the channel is full, being closed, or not a Supabase one.
+    /// [`BindError`] when the channel is full, being closed, or not a Supabase one, and when a server
+    /// would refuse the binding.
     ///
     /// # Examples
     ///
@@ -435,17 +451,15 @@ impl<'a> Channel<'a> {
         if matches!(slot.state, State::Leaving { .. }) {
             return Err(BindError::Closing);
         }
+        binding.check()?;
         let id = slot.add_binding(binding, max).ok_or(BindError::TooMany { max })?;
-        self.client.with_slot(self.id, now, |slot, ctx| {
-            if !slot.serves_bindings() {
-                slot.plan_rejoin(BINDINGS_CHANGED, ctx);
-            }
-        });
+        self.serve_bindings(now);
         Ok(id)
     }
 
     /// Removes a binding, and tells whether it was there. The server goes on sending its changes
-    /// until the next join; they are not delivered.
+    /// until the next join; they are not delivered. Where the server had refused the bindings, the
+    /// channel joins again for those that are left.
     ///
     /// # Examples
     ///
@@ -464,7 +478,9 @@ impl<'a> Channel<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn unbind(&mut self, binding: BindingId) -> bool {
-        self.slot_mut().remove_binding(binding)
+        let was_there = self.slot_mut().remove_binding(binding);
+        self.serve_bindings(self.client.now());
+        was_there
     }
 
     /// The bindings of the channel.
@@ -492,6 +508,7 @@ impl<'a> Channel<'a> {
     }
 
     /// Joins again now, when the channel is errored: after giving up, or before its delay is over.
+    /// So does a channel whose row changes were refused for good.
     ///
     /// # Examples
     ///
@@ -512,7 +529,24 @@ impl<'a> Channel<'a> {
     /// ```
     pub fn rejoin(&mut self, now: Instant) {
         self.client.resume_joins();
-        self.client.on_channel_input(self.id, Input::RetryDue, now);
+        let refused =
+            matches!(self.slot().state, State::Joined(Joined { rows: Rows::Refused(_), .. }));
+        if refused {
+            self.plan_rejoin(APPLICATION_ASKED, now);
+        } else {
+            self.client.on_channel_input(self.id, Input::RetryDue, now);
+        }
+    }
+
+    /// Joins again if the current join does not do for the bindings.
+    fn serve_bindings(&mut self, now: Instant) {
+        if !self.slot().serves_bindings() {
+            self.plan_rejoin(BINDINGS_CHANGED, now);
+        }
+    }
+
+    fn plan_rejoin(&mut self, why: &'static str, now: Instant) {
+        self.client.with_slot(self.id, now, |slot, ctx| slot.plan_rejoin(why, ctx));
     }
 
     fn send(

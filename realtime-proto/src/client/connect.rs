@@ -14,7 +14,7 @@ use crate::timer::Timer;
 impl Client {
     /// Asks the driver for a new transport.
     pub(super) fn open_socket(&mut self) {
-        let id = SocketId(self.next_socket);
+        let id = SocketId { connection: self.ctx.connection, attempt: self.next_socket };
         self.next_socket += 1;
         self.ctx.timers.cancel(Timer::Reconnect);
         self.ctx.timers.set(Timer::Connect, self.ctx.now + self.ctx.config.connect_timeout);

@@ -1,7 +1,10 @@
 //! The inputs and outputs of a client: what its driver calls.
 
+use alloc::format;
+
 use super::Client;
 use crate::channel::{Fate, Input};
+use crate::context::Context;
 use crate::event::Event;
 use crate::ids::SocketId;
 use crate::pacing::Turn;
@@ -307,7 +310,8 @@ impl Client {
             // Settling takes the turns.
             Timer::JoinBudget => {}
             Timer::Join(id) => self.with_channel(id, now, |slot, ctx| {
-                slot.on_trouble(Input::JoinTimedOut, Cause::new(CauseKind::JoinTimeout), ctx)
+                let cause = join_timeout(slot.since, ctx);
+                slot.on_trouble(Input::JoinTimedOut, cause, ctx)
             }),
             Timer::Rejoin(id) => self.on_channel_input(id, Input::RetryDue, now),
             Timer::Leave(id) => self.on_channel_input(id, Input::LeaveTimedOut, now),
@@ -329,4 +333,18 @@ impl Client {
             }),
         }
     }
+}
+
+/// Tells a server that is silent from one that is busy with something else.
+fn join_timeout(sent_at: Instant, ctx: &Context) -> Cause {
+    let waited = ctx.now.saturating_duration_since(sent_at);
+    let heard_at = ctx.socket.connection().and_then(|connection| connection.heard_at);
+    let text = match heard_at.filter(|at| *at > sent_at) {
+        Some(at) => {
+            let ago = ctx.now.saturating_duration_since(at);
+            format!("no answer in {waited:?}; the last frame of the server came {ago:?} ago")
+        }
+        None => format!("no answer in {waited:?}, and no other frame of the server"),
+    };
+    Cause::with_text(CauseKind::JoinTimeout, text)
 }

@@ -53,8 +53,18 @@ impl Client {
 
     pub(super) fn on_heartbeat_missed(&mut self) {
         let Some(Connection { id, .. }) = self.ctx.socket.connection() else { return };
+        if let Some(until) = self.held_until().filter(|until| *until > self.ctx.now) {
+            return self.ctx.timers.set(Timer::HeartbeatReply, until);
+        }
         self.ctx.outbox.close(*id, "heartbeat timeout");
         self.on_lost(Cause::new(CauseKind::HeartbeatTimeout));
+    }
+
+    /// Until when the server may be busy with joins that wait for their row changes: it works on
+    /// nothing else of the connection meanwhile.
+    fn held_until(&self) -> Option<Instant> {
+        let waiting = self.channels.iter().filter(|slot| slot.waits_within().is_some());
+        waiting.filter_map(|slot| self.ctx.timers.at(Timer::Join(slot.id))).max()
     }
 
     /// Takes a reply on the topic `phoenix`; one that answers no pending beat is stale.

@@ -17,12 +17,14 @@ use crate::channel::{ChannelInfo, Fate, Input, Slot, Table};
 use crate::config::{ChannelConfig, Config, Flavor};
 use crate::context::Context;
 use crate::error::OpenError;
-use crate::ids::ChannelId;
+use crate::ids::{ChannelId, ConnectionId};
 use crate::limits::Limits;
 use crate::socket::Socket;
 use crate::stats::Stats;
+use crate::supabase::Binding;
 use crate::time::Instant;
 use crate::timer::Timer;
+use crate::wire::Vsn;
 
 /// A client of one server: one connection at a time, reopened after faults, and the channels that
 /// are wanted on it.
@@ -84,8 +86,18 @@ impl Client {
     /// ```
     #[must_use]
     pub fn new(config: Config, seed: u64, now: Instant) -> Self {
+        Self::on_connection(ConnectionId::FIRST, config, seed, now)
+    }
+
+    /// One client of several that a manager has; what it names has the connection in its name.
+    pub(crate) fn on_connection(
+        connection: ConnectionId,
+        config: Config,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         Self {
-            ctx: Context::new(config, seed, now),
+            ctx: Context::new(config, connection, seed, now),
             channels: Table::default(),
             wanted: false,
             attempts: 0,
@@ -146,7 +158,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`OpenError`] when the topic is open already or not a Supabase one, or a limit is reached.
+    /// [`OpenError`] when the topic is open already or not a Supabase one, a limit is reached, or a
+    /// public channel asks for a replay.
     ///
     /// # Examples
     ///
@@ -176,9 +189,13 @@ impl Client {
             if topic.strip_prefix("realtime:").is_none_or(str::is_empty) {
                 return Err(OpenError::Topic { topic: topic.into() });
             }
+            if join.broadcast.replay.is_some() && !join.private {
+                return Err(OpenError::ReplayOnPublic { topic: topic.into() });
+            }
             if join.postgres_changes.len() > limits.bindings_max {
                 return Err(OpenError::TooManyBindings { max: limits.bindings_max });
             }
+            join.postgres_changes.iter().try_for_each(Binding::check)?;
         }
         if self.channels.len() >= limits.channels_max {
             return Err(OpenError::TooMany { max: limits.channels_max });
@@ -406,6 +423,24 @@ impl Client {
         Stats { channels: self.channels.len(), ..self.ctx.stats.clone() }
     }
 
+    /// The time of the last input.
+    pub(crate) const fn now(&self) -> Instant {
+        self.ctx.now
+    }
+
+    pub(crate) fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Whether there is neither a connection nor one on its way.
+    pub(crate) const fn is_offline(&self) -> bool {
+        self.ctx.socket.id().is_none()
+    }
+
+    pub(crate) const fn vsn(&self) -> Vsn {
+        self.ctx.config.vsn
+    }
+
     pub(crate) const fn limits(&self) -> &Limits {
         &self.ctx.config.limits
     }
@@ -421,6 +456,11 @@ impl Client {
     /// Whether the connection is wanted and was given up.
     pub(crate) const fn is_stopped(&self) -> bool {
         matches!(self.ctx.socket, Socket::Stopped { .. })
+    }
+
+    /// Whether something waits for the driver or the application.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.ctx.outbox.is_empty() || !self.ctx.events.is_empty()
     }
 
     /// Counts a frame that the application left no room for.

@@ -5,7 +5,7 @@ use alloc::string::ToString;
 use bytes::Bytes;
 
 use super::Client;
-use crate::channel::{Fate, Input, Slot, State, Verdict};
+use crate::channel::{Fate, Input, Rows, Slot, State, Verdict};
 use crate::context::Context;
 use crate::event::{BindingSet, ChannelEvent, Outcome, Status, Violation};
 use crate::ids::{ChannelId, Ref, SocketId};
@@ -36,10 +36,13 @@ enum Generation {
 
 impl Client {
     pub(super) fn on_frame(&mut self, socket: SocketId, frame: &Frame) {
-        if self.ctx.socket.connection().is_none_or(|connection| connection.id != socket) {
+        let now = self.ctx.now;
+        let connection = self.ctx.socket.connection_mut();
+        let Some(connection) = connection.filter(|connection| connection.id == socket) else {
             self.ctx.stats.stale_sockets += 1;
             return;
-        }
+        };
+        connection.heard_at = Some(now);
         self.ctx.stats.frames_received += 1;
         let limits = &self.ctx.config.limits;
         let (bytes, max) = (frame.as_bytes().len(), limits.frame_bytes_max);
@@ -257,9 +260,10 @@ impl Slot {
 
     fn on_changes(&mut self, text: &str, frame: &Bytes, ctx: &mut Context) -> bool {
         let Some((ids, change)) = read_changes(text, frame) else { return false };
-        let mut bindings = BindingSet::default();
+        let (mut bindings, mut known) = (BindingSet::default(), false);
         if let State::Joined(joined) = &self.state {
             let understood = ids.for_each(|id| {
+                known |= joined.asked.iter().any(|(_, asked)| *asked == Some(id));
                 let held = joined.ids.iter().filter(|(server_id, _)| *server_id == id);
                 held.for_each(|(_, binding)| bindings.insert(*binding));
             });
@@ -267,10 +271,10 @@ impl Slot {
                 return false;
             }
         }
-        if bindings.is_empty() {
+        if !known {
             ctx.violation(Violation::UnknownBinding { topic: self.topic.to_string() });
-        } else {
-            self.streams.on_change(None, ctx.whole_until);
+        } else if !bindings.is_empty() {
+            self.streams.on_change(change.committed_unix(), ctx.whole_until);
             ctx.emit(self.id, ChannelEvent::Change { bindings, change });
         }
         true
@@ -279,20 +283,29 @@ impl Slot {
     fn on_system(&mut self, payload: &Payload, ctx: &mut Context) -> bool {
         let Some(system) = System::read(payload) else { return false };
         let subscribed = system.is_subscribed();
-        if let State::Joined(joined) = &mut self.state {
-            if subscribed {
-                joined.awaits_postgres = false;
-            }
-            // What the database extension says is no reason to close: the channel stays.
-            if system.status == SystemStatus::Error && system.extension == "system" {
-                joined.trouble = Some(Cause::from_system(&system.extension, &system.message));
-            }
-        }
+        let replicates = system.is_replication_ready();
+        let trouble = (system.status == SystemStatus::Error)
+            .then(|| Cause::from_system(&system.extension, &system.message));
+        let extension = system.extension.clone();
         ctx.emit(self.id, ChannelEvent::System(system));
-        if subscribed {
-            self.on_subscribed(ctx);
-            self.check_live(ctx);
+        let State::Joined(joined) = &mut self.state else { return true };
+        match (trouble, &*extension) {
+            (Some(cause), "system") => joined.trouble = Some(cause),
+            // What the database extension says is no reason to close: the channel stays.
+            (Some(cause), "postgres_changes") => self.on_changes_stopped(cause, ctx),
+            (Some(_), _) => {}
+            (None, _) if subscribed => {
+                joined.rows = Rows::Flowing;
+                self.on_subscribed(ctx);
+            }
+            (None, _) if replicates => {
+                if core::mem::take(&mut joined.awaits_replication) {
+                    self.on_replication_ready(ctx);
+                }
+            }
+            (None, _) => {}
         }
+        self.check_live(ctx);
         true
     }
 }

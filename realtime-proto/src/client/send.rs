@@ -8,7 +8,7 @@ use crate::config::Flavor;
 use crate::ids::{ChannelId, Ref, SocketId};
 use crate::outbox::{Message, Outgoing};
 use crate::secret::Secret;
-use crate::supabase::{JoinConfig, JoinPayload, write_broadcast};
+use crate::supabase::{JoinConfig, JoinPayload, Persist, write_broadcast};
 use crate::transmit::{Frame, Transmit};
 use crate::wire::{self, Body, Encoding, Envelope, FrameKind, Sender};
 
@@ -40,14 +40,14 @@ impl Client {
     fn join(&mut self, socket: SocketId, id: ChannelId, join_ref: Ref) -> Option<Transmit> {
         let slot = self.channels.get_mut(id)?;
         let bindings = slot.distinct_bindings();
-        let State::Joining { join_ref: current, asked } = &mut slot.state else {
+        let State::Joining { join_ref: current, sent } = &mut slot.state else {
             return None;
         };
         if *current != join_ref {
             return None;
         }
-        asked.bindings.clone_from(&bindings);
-        asked.presence = slot.config.presence();
+        sent.bindings.clone_from(&bindings);
+        sent.presence = slot.config.presence();
         let missed = slot.streams.missed(|at| self.ctx.token.unix(at));
         slot.token_version = self.ctx.token.version;
         let payload = match &slot.config.flavor {
@@ -56,7 +56,7 @@ impl Client {
                 let mut config = JoinConfig { postgres_changes: bindings, ..config.clone() };
                 if missed.is_some() && config.private {
                     config.broadcast.replay = missed;
-                    asked.replay = true;
+                    sent.replay = true;
                 }
                 let access_token = self.ctx.token.current().map(Secret::expose);
                 serde_json::to_vec(&JoinPayload { config: &config, access_token })
@@ -115,13 +115,11 @@ impl Client {
                 self.payload.0 = text;
                 transmit
             }
-            Message::BinaryBroadcast { event, payload } => {
-                let body = Body::UserBroadcast {
-                    event,
-                    encoding: Encoding::Binary,
-                    metadata: None,
-                    payload: payload.as_bytes(),
-                };
+            Message::UserBroadcast { event, payload, persist } => {
+                let encoding = if payload.is_binary() { Encoding::Binary } else { Encoding::Json };
+                let metadata = persist.map(Persist::metadata);
+                let (metadata, payload) = (metadata.as_deref(), payload.as_bytes());
+                let body = Body::UserBroadcast { event, encoding, metadata, payload };
                 self.frame(socket, join_ref, msg_ref, topic, "broadcast", body)
             }
         }

@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::ids::ChannelId;
 use crate::secret::Secret;
 use crate::socket::Socket;
-use crate::supabase::{Cause, CauseKind, Retry};
+use crate::supabase::{BroadcastApi, Cause, CauseKind, Retry};
 use crate::time::Instant;
 use crate::timer::Timer;
 
@@ -76,6 +76,26 @@ impl Client {
         self.ctx.config.set_param(key, value);
         self.retry_with_new_credentials();
         self.settle();
+    }
+
+    /// What makes requests for broadcasts over HTTP, to the same server and as the same user: with
+    /// the API key and the access token of this moment.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::HttpBroadcast;
+    /// # use realtime_proto::{Client, Config, Instant, Payload};
+    /// let config = Config::builder("wss://project.supabase.co/realtime/v1").apikey("anon-key");
+    /// let client = Client::new(config.build()?, 42, Instant::EPOCH);
+    /// let bye = HttpBroadcast::new("realtime:room", "bye", Payload::empty());
+    /// let request = client.broadcast_api().single(&bye)?;
+    /// assert!(request.headers().any(|header| header == ("apikey", "anon-key")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn broadcast_api(&self) -> BroadcastApi {
+        self.ctx.config.broadcast_api(self.ctx.token.current())
     }
 
     /// Tells the wall clock's time, since the Unix epoch, so that the expiry of tokens is known

@@ -1,30 +1,37 @@
-//! What the client tells, passed on to the listeners it concerns.
+//! What the connections tell, passed on to the listeners it concerns.
 
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Manager;
-use super::entity::EntityKey;
 use super::event::{ChannelStatus, LeaseEvent, LeaseId, ManagerEvent};
+use super::pool::Wire;
+use super::registry::KeyId;
 use crate::channel::Stream;
 use crate::event::{ChannelEvent, Event};
-use crate::ids::ChannelId;
-use crate::supabase::{Cause, CauseKind};
+use crate::ids::ConnectionId;
+use crate::presence::PresenceDiff;
+use crate::supabase::{Cause, CauseKind, Retry};
 use crate::time::Instant;
 
 impl Manager {
-    /// Takes what the client has to tell to those it concerns.
+    /// Takes what the connections have to tell to those it concerns.
     pub(super) fn pump(&mut self, now: Instant) {
         self.advance(now);
-        while let Some(event) = self.client.poll_event() {
+        while let Some((connection, event)) = self.pool.poll_event() {
             match event {
-                Event::Connected { .. } => self.events.push_back(ManagerEvent::Connected),
+                Event::Connected { .. } => {
+                    self.events.push_back(ManagerEvent::Connected { connection });
+                }
                 Event::Disconnected { cause, retry_at, .. } => {
-                    let told = ManagerEvent::Disconnected { cause: cause.clone(), retry_at };
+                    let told =
+                        ManagerEvent::Disconnected { connection, cause: cause.clone(), retry_at };
                     self.events.push_back(told);
-                    self.on_disconnected(&cause, retry_at);
+                    self.on_disconnected(connection, &cause, retry_at);
                 }
                 Event::TokenNeeded { cause, deadline } => {
-                    self.events.push_back(ManagerEvent::TokenNeeded { cause, deadline });
+                    self.on_token_needed(connection, cause, deadline);
                 }
                 Event::Violation(violation) => {
                     self.events.push_back(ManagerEvent::Violation(violation));
@@ -33,16 +40,47 @@ impl Manager {
                 Event::Channel(_, ChannelEvent::PushEnded { push, outcome }) => {
                     self.events.push_back(ManagerEvent::PushEnded { push, outcome });
                 }
-                Event::Channel(channel, event) => self.on_channel_event(channel, event),
+                Event::Channel(channel, event) => {
+                    self.on_channel_event(Wire { connection, channel }, event);
+                }
             }
         }
     }
 
-    /// What became of the connection is news for the channels that wait for it, too.
-    pub(super) fn on_disconnected(&mut self, cause: &Cause, retry_at: Option<Instant>) {
-        let keys: Vec<EntityKey> = self.shared.keys().cloned().collect();
-        for key in keys {
-            let status = match (&self.shared_mut(&key).status, retry_at) {
+    /// All connections use one token, so what one misses is told once: the others add nothing,
+    /// until one asks again or the token serves no more.
+    fn on_token_needed(
+        &mut self,
+        connection: ConnectionId,
+        cause: Cause,
+        deadline: Option<Instant>,
+    ) {
+        let again = !self.token_asked_by.insert((connection, deadline.is_none()));
+        let first = !self
+            .token_asked_by
+            .iter()
+            .any(|(other, expired)| *other != connection && *expired == deadline.is_none());
+        if again {
+            self.token_asked_by = BTreeSet::from([(connection, deadline.is_none())]);
+        }
+        if again || first {
+            self.events.push_back(ManagerEvent::TokenNeeded { cause, deadline });
+        }
+    }
+
+    /// What became of a connection is news for its channels that wait for it, too.
+    pub(super) fn on_disconnected(
+        &mut self,
+        connection: ConnectionId,
+        cause: &Cause,
+        retry_at: Option<Instant>,
+    ) {
+        for id in self.registry.ids_on(connection) {
+            let shared = self.shared(id);
+            if shared.wire.is_none_or(|wire| wire.connection != connection) {
+                continue;
+            }
+            let status = match (&shared.status, retry_at) {
                 (ChannelStatus::Reconnecting { attempt, .. }, Some(_)) => {
                     let (attempt, cause) = (*attempt, cause.clone());
                     ChannelStatus::Reconnecting { attempt, next_at: retry_at, cause }
@@ -59,50 +97,52 @@ impl Manager {
                 }
                 _ => continue,
             };
-            self.set_status(&key, status);
+            self.set_status(id, status);
         }
     }
 
-    pub(super) fn on_channel_event(&mut self, channel: ChannelId, event: ChannelEvent) {
-        let Some(key) = self.owners.get(&channel).cloned() else { return };
-        let leaving = self.shared.get(&key).is_some_and(|shared| shared.leaving.contains(&channel));
+    fn on_channel_event(&mut self, wire: Wire, event: ChannelEvent) {
+        let Some(id) = self.registry.owner(wire) else { return };
+        let leaving = self.shared(id).wire != Some(wire);
         if leaving && !matches!(event, ChannelEvent::Closed { .. }) {
             return;
         }
         match event {
-            ChannelEvent::Joined { .. } => self.set_status(&key, ChannelStatus::Connected),
+            ChannelEvent::Joined { .. } => self.set_status(id, ChannelStatus::Connected),
             ChannelEvent::Live => {
-                self.shared_mut(&key).attempts = 0;
-                self.set_status(&key, ChannelStatus::Live);
+                self.shared_mut(id).attempts = 0;
+                self.set_status(id, ChannelStatus::Live);
             }
-            ChannelEvent::Errored { cause, retry_at } => self.on_errored(&key, cause, retry_at),
-            ChannelEvent::Closed { cause } => self.on_closed(&key, channel, cause),
+            ChannelEvent::ChangesStopped { cause } if cause.kind.retry() == Retry::Never => {
+                self.set_status(id, ChannelStatus::Error { cause });
+            }
+            // The server tries again by itself.
+            ChannelEvent::ChangesStopped { .. } => self.set_status(id, ChannelStatus::Connected),
+            ChannelEvent::Errored { cause, retry_at } => self.on_errored(id, cause, retry_at),
+            ChannelEvent::Closed { cause } => self.on_closed(id, wire, cause),
             ChannelEvent::Broadcast(broadcast) => {
-                self.deliver_to_all(&key, &LeaseEvent::Broadcast(broadcast));
+                self.shared_mut(id).delivered += 1;
+                self.tell_all(id, &LeaseEvent::Broadcast(broadcast));
             }
-            ChannelEvent::Presence(diff) => self.deliver_to_all(&key, &LeaseEvent::Presence(diff)),
+            ChannelEvent::Presence(diff) => self.on_presence(id, wire, diff),
             ChannelEvent::Change { bindings, change } => {
-                let listeners = self.shared_mut(&key).listeners_of(bindings);
-                self.deliver(&key, &listeners, &LeaseEvent::Change(change));
+                self.shared_mut(id).delivered += 1;
+                let listeners = self.shared(id).listeners_of(bindings);
+                self.tell(&listeners, &LeaseEvent::Change(change));
             }
             ChannelEvent::Gap(gap) => {
                 let listeners = match &gap.stream {
-                    Stream::Messages => self.shared_mut(&key).holders.keys().copied().collect(),
-                    Stream::Changes { bindings, .. } => {
-                        self.shared_mut(&key).listeners_of(*bindings)
-                    }
+                    Stream::Messages => self.shared(id).holders.keys().copied().collect(),
+                    Stream::Changes { bindings, .. } => self.shared(id).listeners_of(*bindings),
                 };
-                for lease in listeners {
-                    let told = LeaseEvent::Gap(gap.clone());
-                    self.events.push_back(ManagerEvent::Lease(lease, told));
-                }
+                self.tell(&listeners, &LeaseEvent::Gap(gap));
             }
             ChannelEvent::Recovered(recovery) => {
-                self.tell_all(&key, &LeaseEvent::Recovered(recovery));
+                self.tell_all(id, &LeaseEvent::Recovered(recovery));
             }
-            ChannelEvent::System(system) => self.tell_all(&key, &LeaseEvent::System(system)),
+            ChannelEvent::System(system) => self.tell_all(id, &LeaseEvent::System(system)),
             ChannelEvent::TrackRefused { response } => {
-                self.tell_all(&key, &LeaseEvent::TrackRefused { response });
+                self.tell_all(id, &LeaseEvent::TrackRefused { response });
             }
             // Entities have no messages of their own, and pushes were taken out above.
             ChannelEvent::Message { .. }
@@ -112,64 +152,75 @@ impl Manager {
         }
     }
 
-    pub(super) fn on_errored(&mut self, key: &EntityKey, cause: Cause, retry_at: Option<Instant>) {
-        let next_at = retry_at.or_else(|| self.client.reconnect_at());
-        let shared = self.shared_mut(key);
+    fn on_errored(&mut self, id: KeyId, cause: Cause, retry_at: Option<Instant>) {
+        let connection = self.shared(id).wire.map(|wire| wire.connection);
+        let client = connection.and_then(|connection| self.pool.client(connection));
+        let next_at = retry_at.or_else(|| client?.reconnect_at());
+        let asked_for = cause.kind == CauseKind::Requested;
+        let shared = self.shared_mut(id);
         shared.attempts += 1;
+        shared.last_error = Some(cause.clone());
+        if !shared.settings.auto_reconnect && !asked_for {
+            let now = self.now;
+            self.drop_wire(id, now);
+            return self.set_status(id, ChannelStatus::Error { cause });
+        }
         let status = if next_at.is_some() {
             ChannelStatus::Reconnecting { attempt: shared.attempts, next_at, cause }
-        } else if cause.kind == CauseKind::Requested {
+        } else if asked_for {
             // The application disconnected; the channel is back as soon as it connects again.
             ChannelStatus::Connecting
         } else {
             ChannelStatus::Error { cause }
         };
-        self.set_status(key, status);
+        self.set_status(id, status);
     }
 
     /// A wire channel is gone: as wanted, or because the server closed it for good.
-    pub(super) fn on_closed(&mut self, key: &EntityKey, channel: ChannelId, cause: Cause) {
-        self.owners.remove(&channel);
-        let shared = self.shared_mut(key);
-        shared.leaving.retain(|leaving| *leaving != channel);
-        let lost = shared.channel == Some(channel);
-        if lost {
-            shared.channel = None;
+    fn on_closed(&mut self, id: KeyId, wire: Wire, cause: Cause) {
+        self.registry.remove_wire(wire);
+        let shared = self.shared_mut(id);
+        shared.leaving.retain(|leaving| *leaving != wire);
+        if shared.wire == Some(wire) {
+            shared.wire = None;
             shared.bindings.clear();
+            shared.last_error = Some(cause.clone());
+            if shared.holders.is_empty() {
+                self.registry.set_linger(id, None);
+            } else {
+                self.set_status(id, ChannelStatus::Error { cause });
+            }
         }
-        if shared.channel.is_some() {
-            return;
-        }
-        if shared.holders.is_empty() && shared.leaving.is_empty() {
-            self.shared.remove(key);
-        } else if lost && !shared.holders.is_empty() {
-            self.set_status(key, ChannelStatus::Error { cause });
+        self.registry.remove_if_unused(id);
+    }
+
+    fn on_presence(&mut self, id: KeyId, wire: Wire, diff: PresenceDiff) {
+        let Some(slot) = self.pool.slot(wire) else { return };
+        let Some(shared) = self.registry.get_mut(id) else { return };
+        shared.delivered += 1;
+        let users = shared.people.fold(diff, &slot.presence);
+        if !users.is_empty() {
+            self.tell_all(id, &LeaseEvent::Presence(users));
         }
     }
 
-    pub(super) fn set_status(&mut self, key: &EntityKey, status: ChannelStatus) {
+    pub(super) fn set_status(&mut self, id: KeyId, status: ChannelStatus) {
         let now = self.now;
-        if self.shared_mut(key).set_status(status.clone(), now) {
-            self.tell_all(key, &LeaseEvent::Status(status));
+        let shared = self.shared_mut(id);
+        let key = Arc::clone(&shared.key);
+        if shared.set_status(status.clone(), now) {
+            self.events.push_back(ManagerEvent::Channel { key, status: status.clone() });
+            self.tell_all(id, &LeaseEvent::Status(status));
         }
     }
 
-    pub(super) fn deliver_to_all(&mut self, key: &EntityKey, event: &LeaseEvent) {
-        self.shared_mut(key).delivered += 1;
-        self.tell_all(key, event);
+    fn tell(&mut self, listeners: &[LeaseId], event: &LeaseEvent) {
+        let told = listeners.iter().map(|lease| ManagerEvent::Lease(*lease, event.clone()));
+        self.events.extend(told);
     }
 
-    pub(super) fn deliver(&mut self, key: &EntityKey, listeners: &[LeaseId], event: &LeaseEvent) {
-        self.shared_mut(key).delivered += 1;
-        for lease in listeners {
-            self.events.push_back(ManagerEvent::Lease(*lease, event.clone()));
-        }
-    }
-
-    pub(super) fn tell_all(&mut self, key: &EntityKey, event: &LeaseEvent) {
-        let Some(shared) = self.shared.get(key) else { return };
-        for lease in shared.holders.keys() {
-            self.events.push_back(ManagerEvent::Lease(*lease, event.clone()));
-        }
+    fn tell_all(&mut self, id: KeyId, event: &LeaseEvent) {
+        let listeners: Vec<LeaseId> = self.shared(id).holders.keys().copied().collect();
+        self.tell(&listeners, event);
     }
 }

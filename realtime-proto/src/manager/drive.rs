@@ -1,11 +1,7 @@
 //! The inputs and outputs of a manager: what its driver calls.
 
-use alloc::vec::Vec;
-
 use super::Manager;
-use super::entity::EntityKey;
 use super::event::ManagerEvent;
-use super::shared::Shared;
 use crate::ids::SocketId;
 use crate::time::Instant;
 use crate::transmit::{CloseReason, Frame, Transmit};
@@ -24,11 +20,13 @@ impl Manager {
     /// # manager.connect(now);
     /// # let Some(Transmit::Open { socket, .. }) = manager.poll_transmit() else { unreachable!() };
     /// manager.handle_open(socket, now);
-    /// assert_eq!(manager.poll_event(), Some(ManagerEvent::Connected));
+    /// assert!(matches!(manager.poll_event(), Some(ManagerEvent::Connected { .. })));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn handle_open(&mut self, socket: SocketId, now: Instant) {
-        self.client.handle_open(socket, now);
+        if let Some(client) = self.pool.client_of(socket) {
+            client.handle_open(socket, now);
+        }
         self.pump(now);
     }
 
@@ -51,10 +49,12 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn handle_frame(&mut self, socket: SocketId, frame: Frame, now: Instant) {
-        if self.events.len() >= 2 * self.events_queued_max {
-            return self.client.drop_frame();
+        let full = self.events.len() >= 2 * self.events_queued_max;
+        match self.pool.client_of(socket) {
+            Some(client) if full => return client.drop_frame(),
+            Some(client) => client.handle_frame(socket, frame, now),
+            None => {}
         }
-        self.client.handle_frame(socket, frame, now);
         self.pump(now);
     }
 
@@ -77,7 +77,9 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn handle_close(&mut self, socket: SocketId, reason: CloseReason, now: Instant) {
-        self.client.handle_close(socket, reason, now);
+        if let Some(client) = self.pool.client_of(socket) {
+            client.handle_close(socket, reason, now);
+        }
         self.pump(now);
     }
 
@@ -102,18 +104,15 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.client.handle_timeout(now);
+        self.pool.handle_timeout(now);
         self.advance(now);
-        let due = |shared: &Shared| shared.linger_until.is_some_and(|until| until <= self.now);
-        let unheld = self.shared.iter().filter(|(_, shared)| due(shared));
-        let keys: Vec<EntityKey> = unheld.map(|(key, _)| key.clone()).collect();
-        for key in keys {
+        while let Some(id) = self.registry.pop_lingered(self.now) {
             // A broadcast that waits for the join keeps the channel until it has its outcome.
-            if self.is_idle(&key) {
-                self.leave(&key, now);
+            if self.is_idle(id) {
+                self.leave(id, now);
             } else {
-                let again = self.linger.max(Self::LINGER_STEP_MIN);
-                self.shared_mut(&key).linger_until = Some(self.now + again);
+                let again = self.config.linger.max(Self::LINGER_STEP_MIN);
+                self.registry.set_linger(id, Some(self.now + again));
             }
         }
         self.pump(now);
@@ -142,7 +141,7 @@ impl Manager {
     /// ```
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.client.poll_transmit()
+        self.pool.poll_transmit()
     }
 
     /// The next thing that happened, in order.
@@ -167,7 +166,12 @@ impl Manager {
     /// ```
     #[must_use]
     pub fn poll_event(&mut self) -> Option<ManagerEvent> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() && self.events.capacity() > Self::EVENTS_KEPT {
+            // After a burst, such as a clean-up of thousands, the room for it is given back.
+            self.events.shrink_to(Self::EVENTS_KEPT);
+        }
+        event
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), as [`Client::poll_timeout`](crate::Client::poll_timeout).
@@ -190,8 +194,7 @@ impl Manager {
         if !self.events.is_empty() {
             return Some(self.now);
         }
-        let lingers = self.shared.values().filter_map(|shared| shared.linger_until).min();
-        [self.client.poll_timeout(), lingers].into_iter().flatten().min()
+        [self.pool.poll_timeout(), self.registry.linger_deadline()].into_iter().flatten().min()
     }
 
     /// Whether frames may be fed, as [`Client::wants_frames`](crate::Client::wants_frames).

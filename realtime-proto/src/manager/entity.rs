@@ -97,6 +97,18 @@ pub struct EntityKey {
 }
 
 impl EntityKey {
+    /// The channel of an entity's row changes and broadcasts.
+    #[must_use]
+    pub const fn subscription(entity: Entity) -> Self {
+        Self { kind: Kind::Subscription, entity }
+    }
+
+    /// The channel of who is looking at an entity.
+    #[must_use]
+    pub const fn presence(entity: Entity) -> Self {
+        Self { kind: Kind::Presence, entity }
+    }
+
     /// The topic: `realtime:[tenant:{tenant}:]{kind}:{type}:{id}`.
     ///
     /// Colons, percent signs and control characters of the parts are percent-encoded, so that no

@@ -1,12 +1,14 @@
 //! What a manager tells its application.
 
+use alloc::sync::Arc;
 use core::fmt;
 
+use super::entity::EntityKey;
+use super::people::UserDiff;
 use crate::channel::{Gap, Recovery};
 use crate::event::{Outcome, Violation};
-use crate::ids::PushId;
+use crate::ids::{ConnectionId, PushId};
 use crate::payload::Payload;
-use crate::presence::PresenceDiff;
 use crate::supabase::{Broadcast, Cause, Change, System};
 use crate::time::Instant;
 
@@ -30,10 +32,15 @@ impl fmt::Debug for LeaseId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ManagerEvent {
-    /// The connection is open.
-    Connected,
-    /// The connection ended or could not be opened.
+    /// A connection is open.
+    Connected {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A connection ended or could not be opened.
     Disconnected {
+        /// Which.
+        connection: ConnectionId,
         /// Why.
         cause: Cause,
         /// When the next attempt is made, if one is.
@@ -45,6 +52,14 @@ pub enum ManagerEvent {
         cause: Cause,
         /// Until when the current one still serves; `None` when it does not.
         deadline: Option<Instant>,
+    },
+    /// A channel has another status; told once, however many listen, and for the last time with
+    /// [`ChannelStatus::Closed`].
+    Channel {
+        /// Which.
+        key: Arc<EntityKey>,
+        /// How it is now.
+        status: ChannelStatus,
     },
     /// Something for one listener.
     Lease(LeaseId, LeaseEvent),
@@ -74,7 +89,7 @@ pub enum LeaseEvent {
     /// The entity's stored broadcasts were replayed after the channel was joined again (G10).
     Recovered(Recovery),
     /// Users came, changed or went; a listener that comes late first gets all who are here.
-    Presence(PresenceDiff),
+    Presence(UserDiff),
     /// The server said something about the channel.
     System(System),
     /// The server refused what was tracked.
@@ -105,9 +120,9 @@ pub enum ChannelStatus {
         /// Why it was lost.
         cause: Cause,
     },
-    /// Given up until it is asked for again.
+    /// Given up until it is asked for again, with [`Manager::retry`](super::Manager::retry).
     Error {
-        /// Why.
+        /// Why; [`CauseKind::advice`](crate::supabase::CauseKind::advice) says what to do.
         cause: Cause,
     },
     /// Nobody wants it any more.

@@ -1,177 +1,243 @@
 //! Leases and the wire channels behind them: opened for the first, left after the last.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Manager;
-use super::config::ManagerError;
-use super::entity::{EntityKey, Kind};
+use super::config::{ChannelSettings, ManagerError};
+use super::entity::EntityKey;
 use super::event::{ChannelStatus, LeaseEvent, LeaseId, ManagerEvent};
-use super::shared::{Holder, Shared};
+use super::people::UserDiff;
+use super::registry::KeyId;
+use super::shared::Holder;
 use super::user::User;
 use crate::config::ChannelConfig;
 use crate::error::{BindError, PushError};
 use crate::payload::Payload;
-use crate::presence::{Member, PresenceDiff};
-use crate::supabase::{Binding, JoinConfig, PresenceConfig};
+use crate::supabase::{Binding, BroadcastConfig, JoinConfig, PresenceConfig};
 use crate::time::Instant;
 
 impl Manager {
-    /// Opens the wire channel of a key if there is none, with all that its listeners want.
+    /// The key, with a wire channel that asks for all its listeners want.
+    ///
+    /// On an error nothing is left behind that was not there before.
     pub(super) fn open(
         &mut self,
         key: &EntityKey,
+        asked: Option<&ChannelSettings>,
         user: Option<&User>,
         now: Instant,
-    ) -> Result<(), ManagerError> {
+    ) -> Result<KeyId, ManagerError> {
         self.advance(now);
-        if self.shared.get(key).is_some_and(|shared| shared.channel.is_some()) {
-            return Ok(());
+        let known = self.registry.id(key);
+        let settings = match known {
+            Some(id) => self.settle_settings(id, asked, now)?,
+            None => asked.copied().unwrap_or(self.config.channels),
+        };
+        // Settling may have left the channel of other settings.
+        if let Some(id) = known {
+            if self.shared(id).wire.is_some() {
+                return Ok(id);
+            }
+        } else {
+            self.check_quota(key)?;
         }
-        let mut config = JoinConfig::default();
+        let wire = self.pool.open_channel(&key.topic(), self.channel(settings, user), now)?;
+        let id = match known {
+            Some(id) => id,
+            None => self.registry.insert(key, settings, self.now),
+        };
+        self.registry.set_wire(id, wire);
+        let shared = self.shared_mut(id);
+        shared.settings = settings;
+        shared.people.outdate();
+        for binding in self.shared(id).wanted_bindings() {
+            self.bind(id, &binding, now)?;
+        }
         if let Some(user) = user {
-            config.presence = PresenceConfig { key: user.user_id.clone(), enabled: true };
-        }
-        let config = ChannelConfig::supabase(config).with_rejoin(self.rejoin.clone());
-        let channel = self.client.open_channel(&key.topic(), config, now)?;
-        self.owners.insert(channel, key.clone());
-        let (now_max, shared) = (self.now, self.shared.entry(key.clone()));
-        let shared = shared.or_insert_with(|| Shared::new(now_max));
-        shared.channel = Some(channel);
-        for binding in shared.wanted_bindings() {
-            self.bind(key, &binding, now)?;
-        }
-        if let Some(user) = user {
-            self.track(key, user.to_payload().map_err(PushError::from)?, now)?;
+            self.track(id, user.to_payload().map_err(PushError::from)?, now)?;
         }
         // It may follow one that is being left, or that the server closed.
-        self.set_status(key, ChannelStatus::Connecting);
-        Ok(())
+        if known.is_none() {
+            let status = ChannelStatus::Connecting;
+            let key = Arc::clone(&self.shared(id).key);
+            self.events.push_back(ManagerEvent::Channel { key, status });
+        }
+        self.set_status(id, ChannelStatus::Connecting);
+        Ok(id)
+    }
+
+    /// What the channel is like from now on: as it is, or as asked once nobody holds it.
+    fn settle_settings(
+        &mut self,
+        id: KeyId,
+        asked: Option<&ChannelSettings>,
+        now: Instant,
+    ) -> Result<ChannelSettings, ManagerError> {
+        let shared = self.shared(id);
+        let (held, in_use) = (shared.settings, !shared.holders.is_empty());
+        if !in_use && shared.wire.is_none() {
+            // It is being left: whoever comes now finds nothing of it.
+            return Ok(asked.copied().unwrap_or(self.config.channels));
+        }
+        let Some(asked) = asked else { return Ok(held) };
+        let Some(setting) = held.conflict(asked) else { return Ok(held) };
+        if in_use {
+            return Err(ManagerError::Conflict { key: (*shared.key).clone(), setting });
+        }
+        // Only the linger keeps the channel of those who were here.
+        self.leave(id, now);
+        Ok(*asked)
+    }
+
+    fn check_quota(&self, key: &EntityKey) -> Result<(), ManagerError> {
+        let (Some(tenant), Some(max)) = (key.entity.tenant(), self.config.tenant_channels_max)
+        else {
+            return Ok(());
+        };
+        if self.registry.tenant_channels(tenant) < max {
+            return Ok(());
+        }
+        Err(ManagerError::TenantFull { tenant: tenant.into(), max })
+    }
+
+    /// Refuses another listener when there are as many as there may be.
+    pub(super) fn check_leases(&self) -> Result<(), ManagerError> {
+        let max = self.config.leases_max;
+        if self.registry.leases_held() < max {
+            Ok(())
+        } else {
+            Err(ManagerError::TooManyLeases { max })
+        }
+    }
+
+    fn channel(&self, settings: ChannelSettings, user: Option<&User>) -> ChannelConfig {
+        let presence = user.map(|user| PresenceConfig { key: user.user_id.clone(), enabled: true });
+        let join = JoinConfig {
+            broadcast: BroadcastConfig { ack: settings.ack, ..BroadcastConfig::default() },
+            presence: presence.unwrap_or_default(),
+            private: settings.private,
+            ..JoinConfig::default()
+        };
+        ChannelConfig::supabase(join).with_rejoin(self.config.rejoin_of(&settings))
     }
 
     /// Asks for row changes unless the channel does already.
     pub(super) fn bind(
         &mut self,
-        key: &EntityKey,
+        id: KeyId,
         binding: &Binding,
         now: Instant,
     ) -> Result<(), BindError> {
-        let shared = self.shared_mut(key);
+        let shared = self.shared(id);
         if shared.binding_id(binding).is_some() {
             return Ok(());
         }
-        let channel = shared.channel;
-        if let Some(mut channel) = channel.and_then(|id| self.client.channel(id)) {
-            let id = channel.bind(binding.clone(), now)?;
-            self.shared_mut(key).bindings.push((binding.clone(), id));
+        if let Some(mut channel) = shared.wire.and_then(|wire| self.pool.channel(wire)) {
+            let bound = channel.bind(binding.clone(), now)?;
+            let bindings = &mut self.shared_mut(id).bindings;
+            // Most keys have one.
+            bindings.reserve_exact(1);
+            bindings.push((binding.clone(), bound));
         }
         Ok(())
     }
 
     /// Stops delivering row changes that no listener wants any more.
-    pub(super) fn prune_bindings(&mut self, key: &EntityKey) {
-        let Some(shared) = self.shared.get_mut(key) else { return };
+    fn prune_bindings(&mut self, id: KeyId) {
+        let shared = self.shared_mut(id);
         let wanted = shared.wanted_bindings();
-        let channel = shared.channel;
-        for (binding, id) in core::mem::take(&mut shared.bindings) {
+        let wire = shared.wire;
+        for (binding, bound) in core::mem::take(&mut shared.bindings) {
             if wanted.contains(&binding) {
-                shared.bindings.push((binding, id));
-            } else if let Some(mut channel) = channel.and_then(|id| self.client.channel(id)) {
-                channel.unbind(id);
+                self.shared_mut(id).bindings.push((binding, bound));
+            } else if let Some(mut channel) = wire.and_then(|wire| self.pool.channel(wire)) {
+                channel.unbind(bound);
             }
         }
     }
 
-    pub(super) fn shared_mut(&mut self, key: &EntityKey) -> &mut Shared {
-        self.shared.get_mut(key).expect("the key was opened by the caller")
-    }
-
     pub(super) fn track(
         &mut self,
-        key: &EntityKey,
+        id: KeyId,
         tracked: Payload,
         now: Instant,
     ) -> Result<(), ManagerError> {
-        let channel = self.shared_mut(key).channel;
-        if let Some(mut channel) = channel.and_then(|id| self.client.channel(id)) {
+        let wire = self.shared(id).wire;
+        if let Some(mut channel) = wire.and_then(|wire| self.pool.channel(wire)) {
             channel.track(tracked, now)?;
         }
         Ok(())
     }
 
     /// Takes a listener in and tells it how things are.
-    pub(super) fn hold(
-        &mut self,
-        key: EntityKey,
-        binding: Option<Binding>,
-        now: Instant,
-    ) -> LeaseId {
-        self.next_lease += 1;
-        let (lease, since) = (LeaseId(self.next_lease), self.now);
-        let shared = self.shared_mut(&key);
-        shared.linger_until = None;
-        shared.holders.insert(lease, Holder { binding, since });
+    pub(super) fn hold(&mut self, id: KeyId, holder: Holder, now: Instant) -> LeaseId {
+        let lease = self.registry.hold(id, holder);
+        let shared = self.shared(id);
         let first = shared.first_event();
-        let channel = shared.channel;
+        // Whoever is missing since a reconnect is told as here until the grace is over.
+        let joined = shared.people.told();
+        let fresh = shared.wire.and_then(|wire| self.pool.slot(wire));
+        let synced = fresh.is_some_and(|slot| !slot.presence.is_stale());
         self.events.push_back(ManagerEvent::Lease(lease, first));
-        if let (Kind::Presence, Some(channel)) =
-            (key.kind, channel.and_then(|id| self.client.channel(id)))
-        {
-            // Whoever is missing since a reconnect is told as here until the grace is over.
-            let presence = channel.presence();
-            let joined: Vec<Member> = presence.list().chain(presence.missed()).collect();
-            if !joined.is_empty() {
-                let synced = !channel.presence().is_stale();
-                let diff = PresenceDiff { joined, synced, ..PresenceDiff::default() };
-                self.events.push_back(ManagerEvent::Lease(lease, LeaseEvent::Presence(diff)));
-            }
+        if !joined.is_empty() {
+            let users = UserDiff { joined, synced, ..UserDiff::default() };
+            self.events.push_back(ManagerEvent::Lease(lease, LeaseEvent::Presence(users)));
         }
-        self.prune_bindings(&key);
-        self.leases.insert(lease, key);
+        self.prune_bindings(id);
         self.pump(now);
         lease
     }
 
     /// Ends a listener, and with it the binding that nobody else asked for. The last listener's
     /// stays while the channel lingers, so that the same listener coming back needs no join.
-    pub(super) fn drop_holder(&mut self, key: &EntityKey, lease: LeaseId) {
+    pub(super) fn drop_holder(&mut self, lease: LeaseId) -> Option<KeyId> {
+        let id = self.registry.release(lease)?;
         self.events.push_back(ManagerEvent::Lease(lease, LeaseEvent::Ended));
-        let Some(shared) = self.shared.get_mut(key) else { return };
-        shared.holders.remove(&lease);
-        if !shared.holders.is_empty() {
-            self.prune_bindings(key);
+        if !self.shared(id).holders.is_empty() {
+            self.prune_bindings(id);
         }
+        Some(id)
     }
 
     /// Whether no push of a key's channel waits for anything.
-    pub(super) fn is_idle(&self, key: &EntityKey) -> bool {
-        let channel = self.shared.get(key).and_then(|shared| shared.channel);
-        channel.and_then(|id| self.client.slot(id)).is_none_or(|slot| slot.pushes.is_idle())
+    pub(super) fn is_idle(&self, id: KeyId) -> bool {
+        let wire = self.shared(id).wire;
+        wire.and_then(|wire| self.pool.slot(wire)).is_none_or(|slot| slot.pushes.is_idle())
     }
 
-    pub(super) fn linger_if_unheld(&mut self, key: &EntityKey, now: Instant) {
-        let until = now.max(self.now) + self.linger;
-        if let Some(shared) = self.shared.get_mut(key) {
-            if shared.holders.is_empty() {
-                shared.linger_until = Some(until);
-            }
+    pub(super) fn linger_if_unheld(&mut self, id: KeyId) {
+        if self.shared(id).holders.is_empty() {
+            self.registry.set_linger(id, Some(self.now + self.config.linger));
         }
     }
 
-    /// Leaves the wire channel of a key.
-    pub(super) fn leave(&mut self, key: &EntityKey, now: Instant) {
-        let Some(shared) = self.shared.get_mut(key) else { return };
-        shared.linger_until = None;
-        let Some(channel) = shared.channel.take() else {
-            if shared.leaving.is_empty() {
-                self.shared.remove(key);
-            }
-            return;
-        };
-        shared.leaving.push(channel);
+    /// Ends all listeners of a key and leaves its channel without lingering.
+    pub(super) fn close(&mut self, id: KeyId, now: Instant) {
+        self.set_status(id, ChannelStatus::Closed);
+        let leases: Vec<LeaseId> = self.shared(id).holders.keys().copied().collect();
+        for lease in leases {
+            self.registry.release(lease);
+            self.events.push_back(ManagerEvent::Lease(lease, LeaseEvent::Ended));
+        }
+        self.leave(id, now);
+    }
+
+    /// Leaves the wire channel of a key that nobody holds.
+    pub(super) fn leave(&mut self, id: KeyId, now: Instant) {
+        self.registry.set_linger(id, None);
+        self.drop_wire(id, now);
+        self.shared_mut(id).user = None;
+        self.set_status(id, ChannelStatus::Closed);
+        self.registry.remove_if_unused(id);
+    }
+
+    /// Lets go of the wire channel of a key, whose last word is yet to come.
+    pub(super) fn drop_wire(&mut self, id: KeyId, now: Instant) {
+        let shared = self.shared_mut(id);
+        let Some(wire) = shared.wire.take() else { return };
+        shared.leaving.push(wire);
         shared.bindings.clear();
-        shared.user = None;
-        shared.status = ChannelStatus::Closed;
-        shared.since = self.now;
-        self.client.close_channel(channel, now);
+        self.pool.close_channel(wire, now);
     }
 }

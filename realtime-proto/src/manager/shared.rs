@@ -1,31 +1,44 @@
 //! One shared channel: who holds it, what they asked for, and how it is.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::config::ChannelSettings;
+use super::entity::EntityKey;
 use super::event::{ChannelStatus, LeaseEvent, LeaseId};
+use super::people::People;
+use super::pool::Wire;
 use super::user::User;
 use crate::event::{BindingId, BindingSet};
-use crate::ids::ChannelId;
-use crate::supabase::Binding;
+use crate::supabase::{Binding, Cause};
 use crate::time::Instant;
 
-/// A wire channel and its listeners.
+/// A key, its wire channel and its listeners.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// The wire channel; none after the server closed it for good.
-    pub(super) channel: Option<ChannelId>,
+    pub(super) key: Arc<EntityKey>,
+    pub(super) settings: ChannelSettings,
+    /// The wire channel; none after it was closed for good.
+    pub(super) wire: Option<Wire>,
     /// Wire channels that are being left; another may be on its way already.
-    pub(super) leaving: Vec<ChannelId>,
-    pub(super) holders: BTreeMap<LeaseId, Holder>,
+    pub(super) leaving: Vec<Wire>,
+    /// Boxed, since most keys have one holder and a map has room for eleven.
+    pub(super) holders: BTreeMap<LeaseId, Box<Holder>>,
     /// The row changes asked for, each with its place in the wire channel.
     pub(super) bindings: Vec<(Binding, BindingId)>,
     /// As whom this client appears; presence channels only.
     pub(super) user: Option<User>,
+    /// Who was told to be here; presence channels only.
+    pub(super) people: People,
     pub(super) status: ChannelStatus,
     pub(super) since: Instant,
     /// Since it was last live.
     pub(super) attempts: u32,
+    /// Why it was lost or refused last.
+    pub(super) last_error: Option<Cause>,
     /// When the channel is left, because nobody holds it.
     pub(super) linger_until: Option<Instant>,
     pub(super) delivered: u64,
@@ -35,20 +48,25 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Holder {
     pub(super) binding: Option<Binding>,
+    pub(super) label: Option<String>,
     pub(super) since: Instant,
 }
 
 impl Shared {
-    pub(super) const fn new(now: Instant) -> Self {
+    pub(super) fn new(key: Arc<EntityKey>, settings: ChannelSettings, now: Instant) -> Self {
         Self {
-            channel: None,
+            key,
+            settings,
+            wire: None,
             leaving: Vec::new(),
             holders: BTreeMap::new(),
             bindings: Vec::new(),
             user: None,
+            people: People::default(),
             status: ChannelStatus::Connecting,
             since: now,
             attempts: 0,
+            last_error: None,
             linger_until: None,
             delivered: 0,
         }

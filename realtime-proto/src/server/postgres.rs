@@ -212,6 +212,8 @@ fn read_filter(text: &str) -> Result<Filter, String> {
             error @ (FilterError::Empty
             | FilterError::NotAList { .. }
             | FilterError::TooManyValues { .. }
+            | FilterError::NoValues { .. }
+            | FilterError::Column { .. }
             | FilterError::NotATruthValue { .. }) => json::quoted(&error.to_string()),
         };
         format!("Error parsing `filter` params: [{terms}]")

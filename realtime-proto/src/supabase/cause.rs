@@ -161,6 +161,22 @@ kinds! {
     /// The join was not answered in time.
     JoinTimeout, Backoff, "The server was slow to answer the join; the client tries again.";
 
+    /// The server did not reply to a push in time.
+    PushTimeout, Backoff, "The server did not reply; on a private channel it drops without a word what no policy allows.";
+    /// A push outlived its time while it waited for the join.
+    PushExpired, Backoff, "It was never sent; send it again once the channel is live.";
+    /// A push was given up while it waited for the join.
+    PushDropped, Never, "It was never sent: the channel ended, a newer one took its place, or too many waited.";
+    /// The payload is larger than the project takes.
+    PayloadTooLarge, Never, "Send a smaller payload, or raise the limit of the project.";
+    /// A server could not read a broadcast over HTTP.
+    BroadcastInvalid, Never, "Read the server's words: it could not take the broadcast as it was sent.";
+    /// There is nothing at the URL of a broadcast over HTTP.
+    BroadcastEndpointMissing, Never, "Check the URL; a single broadcast over HTTP takes Realtime 2.97 or newer, a batch does not.";
+    /// Too many broadcasts over HTTP, or in one request.
+    BroadcastRateLimited, Backoff, "Send fewer broadcasts or smaller batches, and try again after a delay.";
+    /// The server failed over a broadcast over HTTP.
+    BroadcastFailed, Backoff, "The server failed to take the broadcast; send it again after a delay.";
     /// The project sends more messages than it may.
     MessagesRateLimited, Backoff, "Send fewer messages; the channel is joined again after a delay.";
     /// Presence changes too often.
@@ -232,6 +248,7 @@ const TEXTS: &[(&str, CauseKind)] = {
         ("PostgresChangesSubscribeTimeout", PostgresTimeout),
         ("unmatched topic", UnmatchedTopic),
         ("join crashed", JoinCrashed),
+        ("payload_size_exceeded", PayloadTooLarge),
         ("Too many messages per second", MessagesRateLimited),
         ("Too many presence messages per second", PresenceRateLimited),
         ("Client presence rate limit exceeded", PresenceRateLimited),
@@ -295,15 +312,23 @@ impl Cause {
         Self::with_text(kind, message.to_string())
     }
 
-    /// Reads a `phx_error` or a refused join from its payload, where the reason may be missing.
+    /// Reads a `phx_error`, or a refused join or push, from its payload: `{"reason": …}`,
+    /// `{"error": …}`, a bare string, or anything else, which is kept as it is.
     pub(crate) fn from_response(json: Option<&str>) -> Self {
         #[derive(Deserialize)]
-        struct Refusal {
-            reason: String,
+        #[serde(untagged)]
+        enum Refusal {
+            Reason {
+                #[serde(alias = "error")]
+                reason: String,
+            },
+            Bare(String),
         }
         let json = json.unwrap_or_default();
-        match serde_json::from_str::<Refusal>(json) {
-            Ok(refusal) => Self::from_join_refusal(&refusal.reason),
+        match serde_json::from_str(json) {
+            Ok(Refusal::Reason { reason } | Refusal::Bare(reason)) => {
+                Self::from_join_refusal(&reason)
+            }
             Err(_) => Self::with_text(CauseKind::Unknown, json.to_string()),
         }
     }

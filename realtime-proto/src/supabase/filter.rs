@@ -1,12 +1,15 @@
 //! Filters on row changes: `column=op.value`, joined by commas.
 
+mod builder;
+
 use alloc::borrow::Cow;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::fmt;
 use core::str::FromStr;
 
+pub use self::builder::{ColumnFilter, FilterBuilder};
 use super::row::{Cell, Row, like};
 use crate::payload::Payload;
 
@@ -72,7 +75,7 @@ pub enum Operator {
     IsDistinct,
 }
 
-/// A text is not a filter; says which part and why.
+/// A filter that a server would refuse; says which part, why, and what to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilterError {
@@ -92,7 +95,10 @@ pub enum FilterError {
         condition: String,
     },
     /// The operator is none of those known.
-    #[error("`{operator}` is not a filter operator")]
+    #[error(
+        "`{operator}` is not a filter operator; use eq, neq, lt, lte, gt, gte, in, is, like, \
+         ilike, match, imatch or isdistinct"
+    )]
     UnknownOperator {
         /// The word.
         operator: String,
@@ -112,12 +118,24 @@ pub enum FilterError {
         value: String,
     },
     /// More values behind `in` than a server takes.
-    #[error("`in` takes at most {max} values and got {len}")]
+    #[error("`in` takes at most {max} values and got {len}; use several bindings")]
     TooManyValues {
         /// How many there are.
         len: usize,
         /// How many there may be.
         max: usize,
+    },
+    /// No value to be equal to.
+    #[error("`in` on `{column}` has no values; give it at least one")]
+    NoValues {
+        /// The column.
+        column: String,
+    },
+    /// A column whose name cannot stand in a filter.
+    #[error("`{column}` cannot stand in a filter; a column is named without any of = , ( ) \"")]
+    Column {
+        /// The name.
+        column: String,
     },
     /// A word behind `is` that is not one of the four.
     #[error("`is` takes null, true, false or unknown, and got `{value}`")]
@@ -297,6 +315,26 @@ impl Filter {
     /// The most values a server takes behind `in`.
     pub const IN_VALUES_MAX: usize = 100;
 
+    /// Begins a filter without conditions.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use realtime_proto::supabase::Filter;
+    ///
+    /// let filter = Filter::builder()
+    ///     .column("age").gte(18)
+    ///     .column("name").not().one_of(["ann", "bob, jr"])
+    ///     .column("deleted_at").is_null()
+    ///     .build()?;
+    /// let text = r#"age=gte.18,name=not.in.(ann,"bob, jr"),deleted_at=is.null"#;
+    /// assert_eq!(filter.to_string(), text);
+    /// # Ok::<(), realtime_proto::supabase::FilterError>(())
+    /// ```
+    pub fn builder() -> FilterBuilder {
+        FilterBuilder::default()
+    }
+
     /// The conditions, in the order they were written.
     #[must_use]
     pub fn conditions(&self) -> &[Condition] {
@@ -367,14 +405,22 @@ impl fmt::Display for Condition {
         }
         for (index, value) in self.values.iter().enumerate() {
             f.write_str(if index == 0 { "(" } else { "," })?;
+            // Between commas, nothing is no value.
+            f.write_str(if value.is_empty() { "\"\"" } else { "" })?;
             f.write_str(&quote_filter_value(value))?;
         }
         f.write_str(")")
     }
 }
 
-/// Quotes a value where a filter needs it: when it is empty, holds one of `, ( ) " \`, or starts
-/// or ends with a space.
+impl From<Filter> for String {
+    fn from(filter: Filter) -> Self {
+        filter.to_string()
+    }
+}
+
+/// Quotes a value where a filter needs it: when it holds one of `, ( ) " \`, or starts or ends with
+/// a space.
 ///
 /// # Examples
 ///
@@ -387,7 +433,7 @@ impl fmt::Display for Condition {
 #[must_use]
 pub fn quote_filter_value(value: &str) -> Cow<'_, str> {
     let special = |c: char| matches!(c, ',' | '(' | ')' | '"' | '\\');
-    if !value.is_empty() && value.trim() == value && !value.contains(special) {
+    if value.trim() == value && !value.contains(special) {
         return Cow::Borrowed(value);
     }
     let mut quoted = String::with_capacity(value.len() + 2);
@@ -481,9 +527,9 @@ fn unquote(value: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use alloc::format;
-    use alloc::string::ToString;
+
+    use super::*;
 
     fn filter(text: &str) -> Filter {
         text.parse().unwrap()
@@ -539,7 +585,11 @@ mod tests {
         assert_eq!(error("id"), "`id` has no column; write column=op.value");
         assert_eq!(error("=eq.1"), "`=eq.1` has no column; write column=op.value");
         assert_eq!(error("id=eq"), "`id=eq` has no operator; write column=op.value");
-        assert_eq!(error("id=zz.1"), "`zz` is not a filter operator");
+        assert_eq!(
+            error("id=zz.1"),
+            "`zz` is not a filter operator; use eq, neq, lt, lte, gt, gte, in, is, like, ilike, \
+             match, imatch or isdistinct"
+        );
         assert_eq!(error("id=eq.1,"), "a condition of the filter is empty; write column=op.value");
         assert_eq!(error("id=in.1"), "`1` is not a list; write in.(a,b)");
         assert_eq!(error("id=in.()"), "`()` is not a list; write in.(a,b)");
@@ -550,7 +600,50 @@ mod tests {
         assert_eq!(error(r#"id=eq."x"#), r#"a quoted value of `id=eq."x` does not end"#);
         let many = (0..=Filter::IN_VALUES_MAX).map(|n| n.to_string());
         let list = many.collect::<Vec<_>>().join(",");
-        assert_eq!(error(&format!("id=in.({list})")), "`in` takes at most 100 values and got 101");
+        let too_many = "`in` takes at most 100 values and got 101; use several bindings";
+        assert_eq!(error(&format!("id=in.({list})")), too_many);
+    }
+
+    #[test]
+    fn what_is_built_reads_back_as_the_same_filter() {
+        let built = Filter::builder()
+            .column("a")
+            .eq("")
+            .column("b")
+            .not()
+            .one_of(["", "x", " y ", "x"])
+            .column("c d")
+            .imatches("^(a|b),\"$")
+            .column("e")
+            .is_distinct("null")
+            .build()
+            .unwrap();
+        let text = r#"a=eq.,b=not.in.("",x," y "),c d=imatch."^(a|b),\"$",e=isdistinct.null"#;
+        assert_eq!(built.to_string(), text);
+        assert_eq!(filter(text), built);
+    }
+
+    #[test]
+    fn what_cannot_be_built_says_what_to_do() {
+        let error = |built: FilterBuilder| built.build().unwrap_err().to_string();
+        let none: [&str; 0] = [];
+        assert_eq!(
+            error(Filter::builder().column("s").one_of(none).column("").eq(1)),
+            "`in` on `s` has no values; give it at least one"
+        );
+        assert_eq!(
+            error(Filter::builder().column("s").one_of(0..101)),
+            "`in` takes at most 100 values and got 101; use several bindings"
+        );
+        assert!(Filter::builder().column("s").one_of(0..100).build().is_ok());
+        for column in ["", " a", "a=b", "a,b", "\"a", "(a", "a)"] {
+            assert_eq!(
+                error(Filter::builder().column(column).eq(1)),
+                format!(
+                    "`{column}` cannot stand in a filter; a column is named without any of = , ( ) \""
+                )
+            );
+        }
     }
 
     /// Rows, filters and verdicts of a recorded server (`supabase-v2-postgres-filters`).

@@ -6,17 +6,27 @@
 mod broadcast;
 mod cause;
 mod change;
+mod column;
 mod filter;
+mod http_broadcast;
+mod http_reply;
+mod http_request;
 mod join;
 mod row;
 mod system;
+pub(crate) mod timestamp;
 mod token;
 
-pub use broadcast::{Broadcast, BroadcastMeta};
+pub use broadcast::{Broadcast, BroadcastChange, BroadcastConfig, BroadcastMeta, Persist, Replay};
 pub use cause::{Cause, CauseKind, Retry};
-pub use change::{Change, ChangeEvent, ChangeKind};
-pub use filter::{Condition, Filter, FilterError, Operator, quote_filter_value};
-pub use join::{Binding, BroadcastConfig, JoinConfig, PresenceConfig, Replay};
+pub use change::{Change, ChangeEvent, ChangeKind, Completeness};
+pub use column::{Column, convert_row};
+pub use filter::{
+    ColumnFilter, Condition, Filter, FilterBuilder, FilterError, Operator, quote_filter_value,
+};
+pub use http_broadcast::{BroadcastApi, HttpBroadcast};
+pub use http_request::{BroadcastRequest, HttpBroadcastError};
+pub use join::{Binding, BindingError, JoinConfig, PostgresChangesOptions, PresenceConfig};
 pub use system::{System, SystemStatus};
 pub use token::token_expiry;
 

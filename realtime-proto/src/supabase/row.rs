@@ -27,7 +27,6 @@ impl<'a> Row<'a> {
     }
 
     /// Every column with its raw JSON.
-    #[cfg(feature = "server")]
     pub(crate) fn columns(&self) -> impl Iterator<Item = (&str, &'a str)> {
         self.0.iter().map(|(key, value)| (&**key, value.get()))
     }

@@ -45,4 +45,12 @@ impl System {
             && self.extension == "postgres_changes"
             && self.message == Self::SUBSCRIBED
     }
+
+    /// Whether this says that broadcasts of the database reach the channel from now on.
+    #[must_use]
+    pub fn is_replication_ready(&self) -> bool {
+        self.status == SystemStatus::Ok
+            && self.extension == "system"
+            && self.message == "Replication connection established"
+    }
 }

@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 pub use url::ConnectUrl;
-pub(crate) use url::build as build_url;
+pub(crate) use url::{build as build_url, percent_encode};
 
 use crate::transmit::Frame;
 

@@ -74,7 +74,7 @@ pub(crate) fn build<'a>(
 }
 
 /// The alphabet of JavaScript's `encodeURIComponent`.
-fn percent_encode(text: &str, out: &mut String) {
+pub(crate) fn percent_encode(text: &str, out: &mut String) {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => out.push(char::from(byte)),

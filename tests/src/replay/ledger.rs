@@ -204,6 +204,7 @@ pub struct Account {
     trouble: Option<Value>,
     live: bool,
     subscribed: bool,
+    replicates: bool,
 }
 
 impl Account {
@@ -301,6 +302,7 @@ impl Account {
                     self.trouble = Some(payload["message"].clone());
                 }
                 self.subscribed |= payload["message"] == "Subscribed to PostgreSQL";
+                self.replicates |= payload["message"] == "Replication connection established";
                 let said = ["extension", "status", "message"].map(|key| payload[key].clone());
                 self.seen.push(json!(["system", said]));
             }
@@ -311,7 +313,9 @@ impl Account {
             (event, content) => panic!("line {}: {event} with {content:?}", told.line),
         }
         let flows = (!join.presence || self.state.is_some())
-            && (!join.supabase || join.bindings.is_empty() || self.subscribed);
+            && (!join.supabase || join.bindings.is_empty() || self.subscribed)
+            && (join.payload["config"]["broadcast"]["replication_ready"] != true
+                || self.replicates);
         if self.accepted && !self.over && flows && !self.live {
             self.live = true;
             self.seen.push(json!(["live"]));

@@ -134,7 +134,7 @@ impl Siege {
 
     fn on_manager_event(&mut self, event: ManagerEvent) {
         match event {
-            ManagerEvent::Connected => self.down = None,
+            ManagerEvent::Connected { .. } => self.down = None,
             ManagerEvent::Disconnected { cause, .. } => self.down = Some(cause),
             ManagerEvent::PushEnded { push, outcome } => {
                 assert!(self.pushes.remove(&push), "{push} ended before; now as {outcome:?}");
@@ -158,7 +158,9 @@ impl Siege {
                 }
                 *told = true;
             }
-            ManagerEvent::TokenNeeded { .. } | ManagerEvent::Violation(_) => {}
+            ManagerEvent::Channel { .. }
+            | ManagerEvent::TokenNeeded { .. }
+            | ManagerEvent::Violation(_) => {}
             other => panic!("an event nobody knows: {other:?}"),
         }
     }

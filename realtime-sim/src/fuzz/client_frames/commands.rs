@@ -102,9 +102,7 @@ impl Siege {
                 None
             }
             9 => {
-                if let Some(lease) = lease {
-                    let _ = manager.update_presence_metadata(lease, payload, now);
-                }
+                let _ = manager.update_presence_metadata(&entity, &payload, now);
                 None
             }
             10..=12 => {
@@ -113,7 +111,12 @@ impl Siege {
             }
             13 | 14 => {
                 let kind = if choice & 8 == 0 { Kind::Subscription } else { Kind::Presence };
-                let _ = manager.retry(&EntityKey { kind, entity }, now);
+                let key = EntityKey { kind, entity };
+                if choice & 16 == 0 {
+                    let _ = manager.retry(&key, now);
+                } else {
+                    manager.unsubscribe(&key, now);
+                }
                 None
             }
             _ => {

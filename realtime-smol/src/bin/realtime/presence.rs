@@ -1,7 +1,6 @@
 //! `realtime presence`: be present on an entity, and see who else is.
 
-use realtime_proto::manager::{ChannelStatus, LeaseEvent, User};
-use realtime_proto::{Member, PresenceDiff};
+use realtime_proto::manager::{ChannelStatus, LeaseEvent, User, UserDiff};
 use realtime_smol::{Delivery, Lease};
 use serde_json::json;
 use smol::stream::StreamExt;
@@ -45,12 +44,11 @@ async fn print(mut lease: Lease, output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print_diff(diff: &PresenceDiff, output: &Output) -> Result<(), Failure> {
-    let groups: [(&str, &[Member]); 3] =
+fn print_diff(diff: &UserDiff, output: &Output) -> Result<(), Failure> {
+    let groups: [(&str, &[User]); 3] =
         [("joined", &diff.joined), ("updated", &diff.updated), ("left", &diff.left)];
-    for (event, members) in groups {
-        for member in members {
-            let user = User::of_member(member);
+    for (event, users) in groups {
+        for user in users {
             let name = user.user_name.as_deref().unwrap_or(&user.user_id);
             let object =
                 json!({ "event": event, "user_id": user.user_id, "user_name": user.user_name });

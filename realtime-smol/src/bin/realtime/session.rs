@@ -39,7 +39,7 @@ impl Session {
         let mut connection = manager.events().await?;
         loop {
             match connection.next().await {
-                Some(Delivery::Event(ManagerEvent::Connected)) => break,
+                Some(Delivery::Event(ManagerEvent::Connected { .. })) => break,
                 Some(Delivery::Event(ManagerEvent::Disconnected { cause, .. })) => {
                     return Err(Failure::new(format!("cannot connect to {}: {cause}", server.url)));
                 }

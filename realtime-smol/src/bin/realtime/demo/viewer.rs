@@ -73,8 +73,8 @@ async fn forward(
             Delivery::Event(LeaseEvent::Broadcast(broadcast)) => Seen::Broadcast(broadcast),
             Delivery::Event(LeaseEvent::System(system)) => Seen::System(system),
             Delivery::Event(LeaseEvent::Presence(diff)) => {
-                let names = |members: &[realtime_proto::Member]| -> Vec<String> {
-                    members.iter().map(|member| User::of_member(member).user_id).collect()
+                let names = |users: &[User]| -> Vec<String> {
+                    users.iter().map(|user| user.user_id.clone()).collect()
                 };
                 let (joined, left) = (names(&diff.joined), names(&diff.left));
                 people.extend(joined.iter().cloned());

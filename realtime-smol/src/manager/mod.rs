@@ -1,27 +1,33 @@
 //! Handles of a channel manager: entities as async calls and streams.
 
+mod callbacks;
+mod lease;
+mod log;
+mod shared;
+mod task;
+
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use std::collections::BTreeMap;
 
+pub use callbacks::{EntityCallbacks, ListenError, Listener, Listening, PresenceCallbacks};
+pub use lease::Lease;
 use realtime_proto::manager::{
-    self as proto, ActiveChannel, ChannelStatus, Entity, EntityKey, EntityOptions, LeaseEvent,
-    LeaseId, ManagerConfig, ManagerError, ManagerEvent, User,
+    self as proto, ActiveChannel, ChannelStats, Entity, EntityKey, EntityOptions, LeaseId,
+    ManagerConfig, ManagerError, ManagerEvent, PresenceOptions, User,
 };
-use realtime_proto::{
-    CloseReason, Frame, Instant, Outcome, Payload, PushId, Secret, SocketId, Stats,
-};
+use realtime_proto::{Instant, Payload, Secret, Stats};
+pub use shared::{manager, set_up};
 use smol::stream::Stream;
+use task::{Listener as Holder, Task};
 
 use crate::clock::{self, Clock};
 use crate::commands::Commands;
-use crate::driver::{Driver, Machine, Request};
+use crate::driver::Driver;
 use crate::error::{Error, answer};
-use crate::mailbox::{Delivery, Mailbox, Sender, mailbox};
+use crate::mailbox::{Delivery, Mailbox, mailbox};
 use crate::options::Options;
-use crate::waiters::{Waiters, Waiting};
 
 /// A handle on the one place that owns every realtime channel of an application; clones share it.
 ///
@@ -55,17 +61,7 @@ pub struct Manager {
     events_queued_max: usize,
 }
 
-/// One listener's hold on a shared channel, and the stream of what it asked for.
-///
-/// Dropping it releases the hold; the channel is left a moment after the last one is gone.
-pub struct Lease {
-    commands: Commands<Task>,
-    id: LeaseId,
-    key: EntityKey,
-    events: Mailbox<LeaseEvent>,
-}
-
-/// What happens to the connection, as a stream.
+/// What happens to the connections and to every channel, as a stream.
 pub struct ManagerEvents {
     events: Mailbox<ManagerEvent>,
 }
@@ -90,16 +86,7 @@ impl Manager {
         let mut manager = proto::Manager::new(config, clock::entropy(), clock.now());
         manager.set_unix_time(clock::unix_time(), clock.now());
         manager.connect(clock.now());
-        let task = Task {
-            manager,
-            leases: BTreeMap::new(),
-            statuses: BTreeMap::new(),
-            answers: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            connection: Vec::new(),
-            last: None,
-            cleanups: Vec::new(),
-        };
+        let task = Task::new(manager);
         let (driver, commands) = Driver::new(task, |()| (), clock, options.driver());
         (Self { commands, events_queued_max: options.events_queued_max }, driver)
     }
@@ -121,7 +108,7 @@ impl Manager {
         let entity = entity.clone();
         self.lease(move |manager, now| {
             let lease = manager.subscribe_to_entity(&entity, &options, now)?;
-            Ok((lease, EntityKey { kind: proto::Kind::Subscription, entity }))
+            Ok((lease, EntityKey::subscription(entity)))
         })
         .await
     }
@@ -137,15 +124,64 @@ impl Manager {
     ///
     /// A future that is dropped leaves no lease behind.
     pub async fn join_presence(&self, entity: &Entity, user: User) -> Result<Lease, Error> {
+        self.join_presence_with(entity, user, PresenceOptions::default()).await
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`join_presence`](Self::join_presence), and when the channel is shared by others who
+    /// asked for another setting of it.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped leaves no lease behind.
+    pub async fn join_presence_with(
+        &self,
+        entity: &Entity,
+        user: User,
+        options: PresenceOptions,
+    ) -> Result<Lease, Error> {
         let entity = entity.clone();
         self.lease(move |manager, now| {
-            let lease = manager.join_presence(&entity, user, now)?;
-            Ok((lease, EntityKey { kind: proto::Kind::Presence, entity }))
+            let lease = manager.join_presence_with(&entity, user, &options, now)?;
+            Ok((lease, EntityKey::presence(entity)))
         })
         .await
     }
 
-    /// Broadcasts to everyone else who listens to an entity; returns once it is on its way.
+    /// Ends every presence lease of an entity and leaves its channel at once. Tells whether there
+    /// was one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the manager has been shut down.
+    pub async fn leave_presence(&self, entity: &Entity) -> Result<bool, Error> {
+        self.unsubscribe(&EntityKey::presence(entity.clone())).await
+    }
+
+    /// Merges `metadata` into what this manager's user shows on an entity; updates in quick
+    /// succession go out as the newest one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Manager`] when nobody is present there through this manager, or the metadata is
+    /// not a JSON object.
+    pub async fn update_presence_metadata(
+        &self,
+        entity: &Entity,
+        metadata: Payload,
+    ) -> Result<(), Error> {
+        let entity = entity.clone();
+        let updated = self
+            .commands
+            .call(move |task, now| task.manager.update_presence_metadata(&entity, &metadata, now));
+        Ok(updated.await??)
+    }
+
+    /// Broadcasts to everyone else who listens to an entity; returns once it is on its way, or on
+    /// a channel with `ack` once the server has it.
     ///
     /// # Errors
     ///
@@ -172,7 +208,8 @@ impl Manager {
         answer(answered.recv().await.map_err(|_| Error::Stopped)?).map(drop)
     }
 
-    /// The users present on an entity, one entry a user; empty when nobody joined its presence.
+    /// The users present on an entity as the server sees them, one entry a user however many
+    /// devices; empty when nobody joined its presence here.
     ///
     /// # Errors
     ///
@@ -182,6 +219,26 @@ impl Manager {
         Ok(self.commands.call(move |task, _| task.manager.presence_state(&entity)).await?)
     }
 
+    /// The same without the user that this manager shows there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the manager has been shut down.
+    pub async fn presence_of_others(&self, entity: &Entity) -> Result<Vec<User>, Error> {
+        let entity = entity.clone();
+        Ok(self.commands.call(move |task, _| task.manager.presence_of_others(&entity)).await?)
+    }
+
+    /// Whether there is a channel for a key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the manager has been shut down.
+    pub async fn has_channel(&self, key: &EntityKey) -> Result<bool, Error> {
+        let key = key.clone();
+        Ok(self.commands.call(move |task, _| task.manager.has_channel(&key)).await?)
+    }
+
     /// The channels there are, in the order of their keys.
     ///
     /// # Errors
@@ -189,6 +246,26 @@ impl Manager {
     /// [`Error::Stopped`] when the manager has been shut down.
     pub async fn active_channels(&self) -> Result<Vec<ActiveChannel>, Error> {
         Ok(self.commands.call(|task, _| task.manager.active_channels().collect()).await?)
+    }
+
+    /// All channels in numbers: by kind, by status, by tenant, and who holds them since when.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the manager has been shut down.
+    pub async fn channel_stats(&self) -> Result<ChannelStats, Error> {
+        Ok(self.commands.call(|task, _| task.manager.channel_stats()).await?)
+    }
+
+    /// Ends every lease of one channel and leaves it without lingering. Tells whether it was
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the manager has been shut down.
+    pub async fn unsubscribe(&self, key: &EntityKey) -> Result<bool, Error> {
+        let key = key.clone();
+        Ok(self.commands.call(move |task, now| task.manager.unsubscribe(&key, now)).await?)
     }
 
     /// Tries a channel again that was given up, that the server closed, or whose delay is not
@@ -227,14 +304,25 @@ impl Manager {
         }
     }
 
-    /// What happens to the connection from now on, after one event that tells how it is.
+    /// The same for the channels of one tenant, without waiting for the leaves.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the manager has been shut down.
+    pub async fn cleanup_tenant(&self, tenant: &str) -> Result<(), Error> {
+        let tenant = tenant.to_owned();
+        Ok(self.commands.call(move |task, now| task.manager.cleanup_tenant(&tenant, now)).await?)
+    }
+
+    /// What happens to the connections and to every channel from now on, after one event for each
+    /// connection that tells how it is.
     ///
     /// # Errors
     ///
     /// [`Error::Stopped`] when the manager has been shut down.
     pub async fn events(&self) -> Result<ManagerEvents, Error> {
         let (sender, events) = mailbox(self.events_queued_max);
-        self.commands.call(move |task, _| task.listen(sender)).await?;
+        self.commands.call(move |task, _| task.observe(sender)).await?;
         Ok(ManagerEvents { events })
     }
 
@@ -248,7 +336,38 @@ impl Manager {
         Ok(self.commands.call(set).await?)
     }
 
-    /// Checks the connection now, after a hint that the network changed or the machine woke up.
+    /// Sets a query parameter of the next connections, or removes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the manager has been shut down.
+    pub async fn set_param(&self, key: &str, value: Option<Secret>) -> Result<(), Error> {
+        let key = key.to_owned();
+        let set = move |task: &mut Task, now| task.manager.set_param(&key, value, now);
+        Ok(self.commands.call(set).await?)
+    }
+
+    /// Closes the connections; leases and channels stay, and join again after
+    /// [`reconnect`](Self::reconnect).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the manager has been shut down.
+    pub async fn disconnect(&self) -> Result<(), Error> {
+        Ok(self.commands.call(|task, now| task.manager.disconnect(now)).await?)
+    }
+
+    /// Connects again, after [`disconnect`](Self::disconnect) or after the connection was given
+    /// up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the manager has been shut down.
+    pub async fn reconnect(&self) -> Result<(), Error> {
+        Ok(self.commands.call(|task, now| task.manager.connect(now)).await?)
+    }
+
+    /// Checks the connections now, after a hint that the network changed or the machine woke up.
     ///
     /// # Errors
     ///
@@ -285,58 +404,11 @@ impl Manager {
         let commands = self.commands.clone();
         let lease = self.commands.call(move |task, now| {
             let (id, key) = ask(&mut task.manager, now)?;
-            task.leases.insert(id, sender);
+            task.listeners.insert(id, Holder::new(sender));
             // When the caller is gone, dropping the lease inside the answer releases it.
             Ok(Lease { commands, id, key, events })
         });
         lease.await?
-    }
-}
-
-impl Lease {
-    /// Whose channel it is and what it is for.
-    #[must_use]
-    pub const fn key(&self) -> &EntityKey {
-        &self.key
-    }
-
-    /// Waits until everything the channel asked for flows.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotLive`] with the cause when the channel gave up, [`Error::Closed`] when the
-    /// lease was released.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost when the future is dropped: no event is taken from the stream.
-    pub async fn live(&self) -> Result<(), Error> {
-        let id = self.id;
-        match self.commands.call(move |task, _| task.wait_until_live(id)).await?? {
-            Some(waiting) => waiting.recv().await.map_err(|_| Error::Stopped)?,
-            None => Ok(()),
-        }
-    }
-
-    /// Shows other metadata of the user this lease is for, a JSON object.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Manager`] when this is not a presence lease or the metadata is not an object.
-    pub async fn update_presence_metadata(&self, metadata: Payload) -> Result<(), Error> {
-        let id = self.id;
-        let updated = self
-            .commands
-            .call(move |task, now| task.manager.update_presence_metadata(id, metadata, now));
-        Ok(updated.await??)
-    }
-}
-
-impl Stream for Lease {
-    type Item = Delivery<LeaseEvent>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.events).poll_next(cx)
     }
 }
 
@@ -348,156 +420,14 @@ impl Stream for ManagerEvents {
     }
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let id = self.id;
-        self.commands.post(move |task, now| {
-            task.leases.remove(&id);
-            task.manager.release(id, now);
-        });
-    }
-}
-
 impl fmt::Debug for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Manager").finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease")
-            .field("id", &self.id)
-            .field("key", &self.key)
-            .finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for ManagerEvents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ManagerEvents").finish_non_exhaustive()
-    }
-}
-
-/// The machine and whom its events concern, owned by one task.
-struct Task {
-    manager: proto::Manager,
-    leases: BTreeMap<LeaseId, Sender<LeaseEvent>>,
-    statuses: BTreeMap<LeaseId, ChannelStatus>,
-    answers: BTreeMap<PushId, smol::channel::Sender<Outcome>>,
-    waiting: BTreeMap<LeaseId, Waiters>,
-    connection: Vec<Sender<ManagerEvent>>,
-    /// The last word on whether there is a connection.
-    last: Option<ManagerEvent>,
-    /// Who waits for the last channel to be gone; dropping them tells.
-    cleanups: Vec<smol::channel::Sender<()>>,
-}
-
-impl Task {
-    fn listen(&mut self, listener: Sender<ManagerEvent>) {
-        self.last.iter().for_each(|event| listener.send(event.clone()));
-        self.connection.push(listener);
-    }
-
-    /// A place to wait at until the lease's channel is live; none when it is.
-    fn wait_until_live(&mut self, id: LeaseId) -> Result<Option<Waiting>, Error> {
-        match self.statuses.get(&id) {
-            Some(ChannelStatus::Live) => Ok(None),
-            Some(ChannelStatus::Error { cause }) => Err(Error::NotLive(cause.clone())),
-            None if !self.leases.contains_key(&id) => Err(Error::Closed),
-            Some(_) | None => Ok(Some(self.waiting.entry(id).or_default().wait())),
-        }
-    }
-
-    fn on_lease_event(&mut self, id: LeaseId, event: LeaseEvent) {
-        if let LeaseEvent::Status(status) = &event {
-            if *status == ChannelStatus::Live {
-                self.end_wait(id, &Ok(()));
-            }
-            if let ChannelStatus::Error { cause } = status {
-                self.end_wait(id, &Err(Error::NotLive(cause.clone())));
-            }
-            self.statuses.insert(id, status.clone());
-        }
-        if event == LeaseEvent::Ended {
-            self.end_wait(id, &Err(Error::Closed));
-            self.statuses.remove(&id);
-        }
-        let last = event == LeaseEvent::Ended;
-        if let Some(sender) = self.leases.get(&id) {
-            sender.send(event);
-        }
-        if last {
-            self.leases.remove(&id);
-        }
-    }
-
-    fn end_wait(&mut self, id: LeaseId, result: &Result<(), Error>) {
-        if let Some(waiters) = self.waiting.remove(&id) {
-            waiters.end(result);
-        }
-    }
-
-    fn end_cleanups(&mut self) {
-        if !self.cleanups.is_empty() && self.manager.active_channels().next().is_none() {
-            self.cleanups.clear();
-        }
-    }
-}
-
-impl Machine for Task {
-    type Event = ();
-    type Socket = SocketId;
-
-    fn handle_open(&mut self, socket: SocketId, now: Instant) {
-        // The wall clock may have been corrected since the last connection.
-        self.manager.set_unix_time(clock::unix_time(), now);
-        self.manager.handle_open(socket, now);
-    }
-
-    fn handle_frame(&mut self, socket: SocketId, frame: Frame, now: Instant) {
-        self.manager.handle_frame(socket, frame, now);
-        self.end_cleanups();
-    }
-
-    fn handle_close(&mut self, socket: SocketId, reason: CloseReason, now: Instant) {
-        self.manager.handle_close(socket, reason, now);
-        self.end_cleanups();
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        self.manager.handle_timeout(now);
-        self.end_cleanups();
-    }
-
-    fn poll_transmit(&mut self) -> Option<Request<SocketId>> {
-        self.manager.poll_transmit().map(Request::from)
-    }
-
-    fn poll_event(&mut self) -> Option<()> {
-        let event = self.manager.poll_event()?;
-        if let ManagerEvent::Lease(id, event) = event {
-            self.on_lease_event(id, event);
-        } else if let ManagerEvent::PushEnded { push, outcome } = event {
-            if let Some(answers) = self.answers.remove(&push) {
-                // The caller may have stopped waiting, which is no fault.
-                let _ = answers.try_send(outcome);
-            }
-        } else {
-            self.connection.retain(|listener| listener.is_wanted());
-            self.connection.iter().for_each(|listener| listener.send(event.clone()));
-            if matches!(event, ManagerEvent::Connected | ManagerEvent::Disconnected { .. }) {
-                self.last = Some(event);
-            }
-        }
-        Some(())
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.manager.poll_timeout()
-    }
-
-    fn wants_frames(&self) -> bool {
-        self.manager.wants_frames()
     }
 }

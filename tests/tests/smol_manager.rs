@@ -1,0 +1,263 @@
+//! What listeners of the adapter's manager are called with, and what they cannot break.
+#![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
+
+use core::time::Duration;
+use std::sync::{Arc, Mutex};
+
+use realtime_proto::manager::{ChannelStatus, Entity, EntityOptions, ManagerConfig, User};
+use realtime_proto::server::{RowChange, ServerConfig};
+use realtime_proto::{Config, Payload};
+use realtime_smol::{
+    Delivery, DevServer, DevServerConfig, DevServerHandle, EntityCallbacks, Error, ListenError,
+    Manager, Options, PresenceCallbacks,
+};
+use smol::channel::{Receiver, Sender, unbounded};
+use smol::future::{FutureExt, block_on};
+use smol::stream::StreamExt;
+
+#[derive(serde::Deserialize)]
+struct Contact {
+    id: i64,
+    name: String,
+}
+
+fn serve() -> DevServerHandle {
+    let mut settings = DevServerConfig::default();
+    settings.server = ServerConfig::default();
+    DevServer::bind(([127, 0, 0, 1], 0), settings).unwrap().spawn()
+}
+
+fn config(server: &DevServerHandle) -> ManagerConfig {
+    ManagerConfig::new(Config::builder(server.url()).build().unwrap())
+}
+
+/// Runs a test, and ends it when it hangs.
+fn run(test: impl Future<Output = ()>) {
+    let hangs = async {
+        smol::Timer::after(Duration::from_secs(60)).await;
+        panic!("the test did not end in 60 s");
+    };
+    block_on(test.or(hangs));
+}
+
+fn contact() -> Entity {
+    Entity::new("contact", "123")
+}
+
+fn insert(name: &str) -> RowChange {
+    let row = Payload::json(&serde_json::json!({ "id": 123, "name": name })).unwrap();
+    RowChange::insert("contacts", row).unwrap()
+}
+
+/// Notes what callbacks were called with.
+fn notes() -> (impl Fn(String) + Clone + Send + 'static, Receiver<String>) {
+    let (sender, receiver): (Sender<String>, _) = unbounded();
+    (move |note| sender.try_send(note).unwrap(), receiver)
+}
+
+#[test]
+fn callbacks_are_called_with_typed_rows_broadcasts_and_statuses() {
+    run(async {
+        let server = serve();
+        let manager = Manager::connect(config(&server));
+        let lease =
+            manager.subscribe_to_entity(&contact(), EntityOptions::default()).await.unwrap();
+        let (note, noted) = notes();
+        let [on_insert, on_change, on_cursor, on_any, on_status, on_error] =
+            [(); 6].map(|()| note.clone());
+        let callbacks = EntityCallbacks::<Contact>::new()
+            .on_insert(move |change| {
+                let row = change.new_row().unwrap();
+                on_insert(format!("insert {} {}", row.id, row.name));
+            })
+            .on_change(move |change| on_change(format!("change {}", change.kind())))
+            .on_broadcast("CURSOR", move |broadcast| {
+                on_cursor(format!("cursor {}", broadcast.payload.as_json().unwrap()));
+            })
+            .on_broadcast("*", move |broadcast| on_any(format!("any {}", broadcast.event)))
+            .on_status_change(move |status| on_status(status.to_string()))
+            .on_error(move |error| on_error(error.to_string()));
+        let _listening = lease.listen(callbacks);
+        for expected in ["connecting", "connected", "live"] {
+            assert_eq!(noted.recv().await.unwrap(), expected);
+        }
+        server.change(insert("Ana")).await.unwrap();
+        assert_eq!(noted.recv().await.unwrap(), "insert 123 Ana");
+        assert_eq!(noted.recv().await.unwrap(), "change INSERT");
+        // Another connection's broadcast, since one's own does not come back.
+        let other = Manager::connect(config(&server));
+        other.broadcast(&contact(), "cursor", Payload::json(&(3, 4)).unwrap()).await.unwrap();
+        assert_eq!(noted.recv().await.unwrap(), "cursor [3,4]");
+        assert_eq!(noted.recv().await.unwrap(), "any cursor");
+        // A row of another type than asked for is an error with its reason, and no call.
+        let row = Payload::json(&serde_json::json!({ "id": 123 })).unwrap();
+        server.change(RowChange::insert("contacts", row).unwrap()).await.unwrap();
+        let error = noted.recv().await.unwrap();
+        assert!(error.starts_with("a row change is not of the type"), "{error}");
+        assert!(error.contains("name"), "{error}");
+    });
+}
+
+#[test]
+fn a_callback_that_panics_stops_nobody() {
+    run(async {
+        let server = serve();
+        let manager = Manager::connect(config(&server));
+        let lease =
+            manager.subscribe_to_entity(&contact(), EntityOptions::default()).await.unwrap();
+        lease.live().await.unwrap();
+        let (note, noted) = notes();
+        let after = note.clone();
+        let _listening = lease.listen(
+            EntityCallbacks::<Contact>::new()
+                .on_insert(move |change| {
+                    note(format!("first {}", change.new_row().unwrap().name));
+                    panic!("a bug of the application");
+                })
+                .on_change(move |_| after("second".into())),
+        );
+        for name in ["Ana", "Ben"] {
+            server.change(insert(name)).await.unwrap();
+            assert_eq!(noted.recv().await.unwrap(), format!("first {name}"));
+            assert_eq!(noted.recv().await.unwrap(), "second");
+        }
+    });
+}
+
+#[test]
+fn presence_callbacks_name_users_and_each_once() {
+    run(async {
+        let server = serve();
+        let (ana, ben) = (Manager::connect(config(&server)), Manager::connect(config(&server)));
+        let seat = ana.join_presence(&contact(), User::new("ana")).await.unwrap();
+        seat.live().await.unwrap();
+        let (note, noted) = notes();
+        let [on_sync, on_join, on_update, on_leave] = [(); 4].map(|()| note.clone());
+        let _listening = seat.listen(
+            PresenceCallbacks::new()
+                .on_sync(move |()| on_sync("sync".into()))
+                .on_join(move |user| on_join(format!("join {}", user.user_id)))
+                .on_update(move |user| {
+                    on_update(format!(
+                        "update {:?}",
+                        user.metadata::<serde_json::Value>().unwrap()
+                    ));
+                })
+                .on_leave(move |user| on_leave(format!("leave {}", user.user_id))),
+        );
+        let until = async |wanted: &str| {
+            while noted.recv().await.unwrap() != wanted {}
+        };
+        until("join ana").await;
+        let there = ben.join_presence(&contact(), User::new("ben")).await.unwrap();
+        until("join ben").await;
+        let typing = Payload::from_json(r#"{"typing":true}"#).unwrap();
+        ben.update_presence_metadata(&contact(), typing).await.unwrap();
+        until(r#"update Object {"typing": Bool(true)}"#).await;
+        assert_eq!(ana.presence_of_others(&contact()).await.unwrap()[0].user_id, "ben");
+        assert!(ben.leave_presence(&contact()).await.unwrap());
+        until("leave ben").await;
+        drop(there);
+    });
+}
+
+#[test]
+fn a_slow_listener_is_told_how_much_it_missed_and_the_others_miss_nothing() {
+    run(async {
+        let server = serve();
+        let options = Options::default().with_events_queued_max(8);
+        let (manager, driver) = Manager::connect_with_driver(config(&server), &options);
+        let driver = smol::spawn(driver);
+        let slow = manager.subscribe_to_entity(&contact(), EntityOptions::default()).await.unwrap();
+        let mut quick =
+            manager.subscribe_to_entity(&contact(), EntityOptions::default()).await.unwrap();
+        slow.live().await.unwrap();
+        let mut rows = 0;
+        for _ in 0..40 {
+            server.change(insert("Ana")).await.unwrap();
+            loop {
+                match quick.next().await.unwrap() {
+                    Delivery::Event(realtime_proto::manager::LeaseEvent::Change(_)) => break,
+                    Delivery::Event(_) => {}
+                    Delivery::Missed(missed) => panic!("the quick one missed {missed}"),
+                }
+            }
+            rows += 1;
+        }
+        assert_eq!(rows, 40);
+        let (note, noted) = notes();
+        let _listening = slow.listen(EntityCallbacks::<Contact>::new().on_error(move |error| {
+            if let ListenError::Missed(missed) = error {
+                note(missed.to_string());
+            }
+        }));
+        // Three statuses, the word of the database and four rows had room.
+        assert_eq!(noted.recv().await.unwrap(), "36");
+        drop((manager, quick));
+        drop(driver);
+    });
+}
+
+#[test]
+fn a_process_has_one_shared_manager_and_any_number_of_its_own() {
+    run(async {
+        assert_eq!(realtime_smol::manager().unwrap_err(), Error::NotSetUp);
+        let server = serve();
+        let shared = realtime_smol::set_up(config(&server)).unwrap();
+        assert_eq!(realtime_smol::set_up(config(&server)).unwrap_err(), Error::AlreadySetUp);
+        let lease = shared.subscribe_to_entity(&contact(), EntityOptions::default()).await.unwrap();
+        lease.live().await.unwrap();
+        let own = Manager::connect(config(&server));
+        let seen = realtime_smol::manager().unwrap().active_channels().await.unwrap();
+        assert_eq!(seen.len(), 1, "every handle is on the same manager");
+        assert_eq!(own.active_channels().await.unwrap().len(), 0);
+    });
+}
+
+#[test]
+fn a_clean_up_ends_every_stream_and_returns_when_the_server_knows() {
+    run(async {
+        let server = serve();
+        let manager = Manager::connect(config(&server));
+        let ended = Arc::new(Mutex::new(0));
+        let mut streams = Vec::new();
+        for id in 0..20 {
+            let entity = Entity::new("contact", id.to_string()).in_tenant("acme");
+            let lease =
+                manager.subscribe_to_entity(&entity, EntityOptions::default()).await.unwrap();
+            lease.live().await.unwrap();
+            let ended = Arc::clone(&ended);
+            streams.push(smol::spawn(async move {
+                let last = lease.fold(None, |_, event| Some(event)).await;
+                *ended.lock().unwrap() += 1;
+                last
+            }));
+        }
+        let stats = manager.channel_stats().await.unwrap();
+        assert_eq!((stats.total, stats.by_tenant["acme"], stats.held.len()), (20, 20, 20));
+        manager.cleanup_all_channels().await.unwrap();
+        assert_eq!(server.stats().await.unwrap().channels, 0, "the leaves were acknowledged");
+        for stream in streams {
+            let last = stream.await.unwrap();
+            assert_eq!(last, Delivery::Event(realtime_proto::manager::LeaseEvent::Ended));
+        }
+        assert_eq!(*ended.lock().unwrap(), 20);
+        assert!(manager.channel_stats().await.unwrap().held.is_empty());
+    });
+}
+
+#[test]
+fn a_status_tells_that_a_channel_is_closed_for_good() {
+    run(async {
+        let server = serve();
+        let manager = Manager::connect(config(&server));
+        let lease =
+            manager.subscribe_to_entity(&contact(), EntityOptions::default()).await.unwrap();
+        lease.live().await.unwrap();
+        assert!(manager.unsubscribe(lease.key()).await.unwrap());
+        let events: Vec<_> = lease.collect().await;
+        let closed =
+            Delivery::Event(realtime_proto::manager::LeaseEvent::Status(ChannelStatus::Closed));
+        assert!(events.contains(&closed), "{events:?}");
+    });
+}
