@@ -84,9 +84,6 @@ pub enum PushError {
     /// The broadcast is to be kept, which only protocol version 2 can ask for.
     #[error("a 1.0.0 connection cannot ask to keep a broadcast; connect with vsn 2.0.0")]
     PersistOnV1,
-    /// Presence was not asked for when the channel was opened.
-    #[error("presence is off on this channel; open it with `with_presence`")]
-    PresenceOff,
 }
 
 /// A binding could not be added.

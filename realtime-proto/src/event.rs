@@ -116,6 +116,12 @@ pub enum ChannelEvent {
         /// What it answered.
         response: Payload,
     },
+    /// The channel joins again although nothing failed: what it asks for changed, presence or row
+    /// changes, or frames were dropped. Nothing comes until it is `Joined`.
+    Rejoining {
+        /// Why, with a text that tells what changed.
+        cause: Cause,
+    },
     /// The channel is not joined any more, or the join failed.
     Errored {
         /// Why.

@@ -108,6 +108,7 @@ fn describe_channel(event: &ChannelEvent) -> String {
             let counts = (diff.joined.len(), diff.updated.len(), diff.left.len());
             format!("presence +{} ~{} -{}", counts.0, counts.1, counts.2)
         }
+        ChannelEvent::Rejoining { cause } => format!("rejoining: {}", cause.kind),
         ChannelEvent::Gap(gap) => describe_gap(gap),
         ChannelEvent::Recovered(recovery) => describe_recovery(recovery),
         ChannelEvent::System(_) => "system".into(),

@@ -294,11 +294,22 @@ impl Channel {
             .await
     }
 
-    /// Shows `payload`, a JSON object, as this client's presence, now and after every rejoin.
+    /// Follows the presence of a Supabase channel that was opened without it. A channel that is
+    /// joined joins again for it, once.
     ///
     /// # Errors
     ///
-    /// [`Error::Push`] when presence is off or the payload is not an object.
+    /// [`Error::Push`] on a plain Phoenix channel.
+    pub async fn enable_presence(&self) -> Result<(), Error> {
+        self.with(|mut channel, now| channel.enable_presence(now)).await?.map_err(Error::from)
+    }
+
+    /// Shows `payload`, a JSON object, as this client's presence, now and after every rejoin.
+    /// Enables presence if it was off.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Push`] on a plain Phoenix channel, and when the payload is not an object.
     pub async fn track(&self, payload: Payload) -> Result<(), Error> {
         self.with(move |mut channel, now| channel.track(payload, now)).await?.map_err(Error::from)
     }
@@ -307,7 +318,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`Error::Push`] when presence is off.
+    /// [`Error::Push`] on a plain Phoenix channel.
     pub async fn untrack(&self) -> Result<(), Error> {
         self.with(move |mut channel, now| channel.untrack(now)).await?.map_err(Error::from)
     }

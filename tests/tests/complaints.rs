@@ -46,6 +46,9 @@
 //! | supabase-flutter#536, realtime#1588 | `a_broadcast_that_came_to_nothing_says_why_and_what_to_do` |
 //! | supabase-kt#255, realtime#303 | `what_was_missed_is_told_again_on_a_private_channel_and_its_window_on_a_public_one` |
 //! | realtime#252 | `a_row_that_was_too_large_says_that_it_is_not_whole` |
+//! | realtime-js#244, realtime#1030 | `an_update_of_what_somebody_shows_is_one_update_and_no_leave` |
+//! | realtime#1705, agent-skills#466 | `the_sixth_presence_call_within_thirty_seconds_waits_and_brings_the_newest_value` |
+//! | supabase-js#1536, realtime#2196 | `presence_that_is_enabled_late_is_one_visible_rejoin_and_then_everybody_is_seen` |
 //! | realtime#223 | `a_large_value_that_an_update_left_alone_is_missing_and_not_null` |
 //! | realtime-py#213, supabase-swift#585 | `every_join_asks_for_the_bindings_of_its_moment` |
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
@@ -137,7 +140,7 @@ fn every_complaint_of_the_table_has_its_scenario() {
         assert!(tests.contains(&format!("#[test]\nfn {name}() {{")), "{name}");
         named += 1;
     }
-    assert_eq!(named, 46);
+    assert_eq!(named, 49);
 }
 
 #[test]

@@ -379,6 +379,7 @@ fn frames_that_were_dropped_for_want_of_room_are_a_gap_too() {
         .map(|event| realtime_sim::describe(&event))
         .collect();
     let expected = [
+        "ch0.1 rejoining: events overflowed",
         "ch0.1 joined",
         "ch0.1 gap of messages from 0.000s to 1.000s: events overflowed",
         "ch0.1 live",

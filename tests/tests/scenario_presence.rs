@@ -6,9 +6,11 @@ use core::time::Duration;
 use realtime_proto::server::ServerConfig;
 use realtime_proto::supabase::{JoinConfig, PresenceConfig};
 use realtime_proto::{
-    Backoff, ChannelConfig, ChannelEvent, ChannelId, Config, Event, Payload, PresenceDiff,
+    Backoff, ChannelConfig, ChannelEvent, ChannelId, Client, Config, ConfigBuilder, Event, Payload,
+    PresenceDiff, Timer,
 };
 use realtime_sim::{Network, NodeId, World};
+use realtime_tests::peer::Peer;
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -18,20 +20,32 @@ fn payload(n: u32) -> Payload {
     Payload::from_json(format!("{{\"n\":{n}}}")).unwrap()
 }
 
-/// A client that shows itself in the room under `name`.
-fn join(world: &mut World, name: &str) -> (NodeId, ChannelId) {
+fn settings() -> ConfigBuilder {
     let retries = Backoff::exponential(secs(1), secs(30)).without_jitter();
-    let config = Config::builder("ws://server/socket").reconnect(retries).build().unwrap();
-    let node = world.add_client(config);
-    let presence = PresenceConfig { key: name.into(), enabled: true };
-    let config = ChannelConfig::supabase(JoinConfig { presence, ..JoinConfig::default() });
+    Config::builder("ws://server/socket").reconnect(retries)
+}
+
+/// The room for somebody who shows up under `name`.
+fn room(name: &str, enabled: bool) -> ChannelConfig {
+    let presence = PresenceConfig { key: name.into(), enabled };
+    ChannelConfig::supabase(JoinConfig { presence, ..JoinConfig::default() })
+}
+
+/// A client in the room.
+fn open(world: &mut World, config: ChannelConfig) -> (NodeId, ChannelId) {
+    let node = world.add_client(settings().build().unwrap());
     let room = world.client(node, |client, now| {
         client.connect(now);
-        let room = client.open_channel("realtime:room", config, now).unwrap();
-        client.channel(room).unwrap().track(payload(0), now).unwrap();
-        room
+        client.open_channel("realtime:room", config, now).unwrap()
     });
     (node, room)
+}
+
+/// A client that shows itself in the room under `name`.
+fn join(world: &mut World, name: &str) -> (NodeId, ChannelId) {
+    let (node, channel) = open(world, room(name, true));
+    track(world, node, channel, 0);
+    (node, channel)
 }
 
 fn track(world: &mut World, node: NodeId, room: ChannelId, n: u32) {
@@ -46,6 +60,13 @@ fn diffs(world: &mut World, node: NodeId) -> Vec<PresenceDiff> {
         _ => None,
     });
     diffs.collect()
+}
+
+/// The keys that came, that changed, and that went.
+fn folded(diff: &PresenceDiff) -> [String; 3] {
+    [&diff.joined, &diff.updated, &diff.left].map(|members| {
+        members.iter().map(|member| member.key.as_str()).collect::<Vec<_>>().join(" ")
+    })
 }
 
 /// What `who` shows, as `node` sees it.
@@ -76,17 +97,12 @@ fn across_a_cut_one_diff_tells_what_changed_and_nobody_else_flaps() {
     world.run_for(secs(3));
     let told = diffs(&mut world, ana);
     assert!(told[0].synced && !told[1].synced);
-    let keys = |members: &[realtime_proto::Member]| -> Vec<String> {
-        members.iter().map(|member| member.key.clone()).collect()
-    };
-    let told = told.iter().map(|diff| {
-        [keys(&diff.joined), keys(&diff.updated), keys(&diff.left)].map(|keys| keys.join(" "))
-    });
     // This client's own entry went with its connection and came back with it.
-    assert_eq!(told.collect::<Vec<_>>(), [["dan", "", ""], ["", "ana", ""]]);
+    let told: Vec<_> = told.iter().map(folded).collect();
+    assert_eq!(told, [["dan", "", ""], ["", "ana", ""]]);
     world.run_for(secs(5));
-    let told = diffs(&mut world, ana);
-    assert_eq!((told.len(), keys(&told[0].left)), (1, vec!["cy".to_string()]));
+    let told: Vec<_> = diffs(&mut world, ana).iter().map(folded).collect();
+    assert_eq!(told, [["", "", "cy"]], "the grace is over");
 }
 
 #[test]
@@ -188,4 +204,251 @@ fn a_restart_of_the_server_does_not_make_a_room_look_empty() {
         let seen = world.client(node, |client, _| client.channel(room).unwrap().presence().len());
         assert_eq!(seen, 3);
     }
+}
+
+#[test]
+fn an_update_of_what_somebody_shows_is_one_update_and_no_leave() {
+    let mut world = World::seed(1);
+    let (ana, room) = join(&mut world, "ana");
+    let (bob, _) = join(&mut world, "bob");
+    world.run_for(secs(1));
+    diffs(&mut world, bob);
+    track(&mut world, ana, room, 7);
+    world.run_for(secs(1));
+    let told = diffs(&mut world, bob);
+    assert_eq!(told.iter().map(folded).collect::<Vec<_>>(), [["", "ana", ""]]);
+    let [meta] = &told[0].updated[0].metas[..] else { panic!("{told:?}") };
+    let shown: serde_json::Value = meta.to().unwrap();
+    assert_eq!((&shown["n"], meta.phx_ref_prev.is_some()), (&7.into(), true));
+}
+
+#[test]
+fn presence_that_is_enabled_late_is_one_visible_rejoin_and_then_everybody_is_seen() {
+    let mut world = World::seed(1);
+    let (bob, _) = join(&mut world, "bob");
+    let (ana, channel) = open(&mut world, room("ana", false));
+    world.run_for(secs(1));
+    world.take_log(ana);
+    diffs(&mut world, bob);
+    world.client(ana, |client, now| {
+        let mut channel = client.channel(channel).unwrap();
+        assert!(channel.is_live() && channel.presence().is_empty());
+        channel.enable_presence(now).unwrap();
+        channel.track(payload(1), now).unwrap();
+        channel.enable_presence(now).unwrap();
+    });
+    world.run_for(secs(1));
+    let told: Vec<Event> = world.take_log(ana).into_iter().map(|(_, event)| event).collect();
+    let rejoins = told.iter().filter_map(|event| match event {
+        Event::Channel(_, ChannelEvent::Rejoining { cause }) => Some(cause.to_string()),
+        _ => None,
+    });
+    let why = "rejoined (presence was enabled). \
+               Nothing to do but to fetch what changed meanwhile.";
+    assert_eq!(rejoins.collect::<Vec<_>>(), [why]);
+    let (joins, live, len) = world.client(ana, |client, _| {
+        let joins = client.channel_info(channel).unwrap().joins;
+        let channel = client.channel(channel).unwrap();
+        (joins, channel.is_live(), channel.presence().len())
+    });
+    assert_eq!((joins, live, len), (2, true, 2));
+    // What is shown is told to the join that has presence, and to no other.
+    let told: Vec<_> = diffs(&mut world, bob).iter().map(folded).collect();
+    assert_eq!(told, [["ana", "", ""]]);
+}
+
+#[test]
+fn what_is_tracked_before_the_join_has_the_join_ask_for_presence() {
+    let mut peer = Peer::new(settings());
+    peer.command(|client, now| {
+        let id = client.open_channel("realtime:room", room("ana", false), now).unwrap();
+        client.channel(id).unwrap().track(payload(1), now).unwrap();
+        client.connect(now);
+    });
+    peer.accept();
+    let frames = peer.take_frames();
+    assert_eq!(frames.len(), 1);
+    assert!(frames[0].contains(r#""presence":{"key":"ana","enabled":true}"#), "{}", frames[0]);
+    peer.say_ok("1", "1", "realtime:room");
+    let track = r#"{"type":"presence","event":"track","payload":{"n":1}}"#;
+    assert_eq!(
+        peer.take_frames(),
+        [format!(r#"["1","2","realtime:room","presence",{track}]"#)],
+        "and no second join",
+    );
+}
+
+#[test]
+fn presence_that_is_enabled_while_the_join_is_under_way_is_asked_for_by_the_next() {
+    let mut peer = Peer::connected(settings());
+    let id = peer.command(|client, now| {
+        client.open_channel("realtime:room", room("ana", false), now).unwrap()
+    });
+    assert!(peer.take_frames()[0].contains(r#""enabled":false"#));
+    peer.command(|client, now| client.channel(id).unwrap().track(payload(1), now).unwrap());
+    assert_eq!(peer.take_frames(), [""; 0], "one join at a time");
+    peer.say_ok("1", "1", "realtime:room");
+    let frames = peer.take_frames();
+    assert_eq!(frames.len(), 1, "nothing is tracked on the join without presence: {frames:?}");
+    assert!(frames[0].starts_with(r#"["2","2","realtime:room","phx_join""#), "{}", frames[0]);
+    assert!(frames[0].contains(r#""enabled":true"#));
+    peer.say_ok("2", "2", "realtime:room");
+    peer.say(r#"["2",null,"realtime:room","presence_state",{}]"#);
+    assert_eq!(
+        peer.take_lines(),
+        [
+            "ch0.1 joined",
+            "ch0.1 live",
+            "ch0.1 rejoining: rejoined",
+            "ch0.1 joined",
+            "ch0.1 gap of messages from 0.000s to 0.000s: rejoined",
+            "ch0.1 presence +0 ~0 -0",
+            "ch0.1 live",
+        ],
+    );
+    assert_eq!(peer.take_frames().len(), 1, "now it is tracked");
+}
+
+#[test]
+fn presence_is_enabled_on_supabase_channels_only() {
+    let mut peer = Peer::connected(settings());
+    let refused = peer.command(|client, now| {
+        let config = ChannelConfig::phoenix(Payload::empty());
+        let id = client.open_channel("room:1", config, now).unwrap();
+        client.channel(id).unwrap().enable_presence(now).unwrap_err()
+    });
+    assert_eq!(
+        refused.to_string(),
+        "the channel is a plain Phoenix one; use `push` with the event its server expects",
+    );
+}
+
+/// A peer in a room with ana and bob, whose connection was lost and is back.
+fn rejoined(config: ChannelConfig) -> (Peer, ChannelId) {
+    let mut peer = Peer::connected(settings());
+    let id = peer.command(|client, now| client.open_channel("realtime:room", config, now).unwrap());
+    peer.say_ok("1", "1", "realtime:room");
+    peer.say(
+        r#"["1",null,"realtime:room","presence_state",{"ana":{"metas":[{"phx_ref":"a"}]},
+            "bob":{"metas":[{"phx_ref":"b"}]}}]"#,
+    );
+    peer.close(1012);
+    peer.pass(secs(1));
+    peer.accept();
+    peer.say_ok("1", "1", "realtime:room");
+    peer.take_events();
+    (peer, id)
+}
+
+/// What the peer's client told of presence since it was asked last.
+fn told(peer: &mut Peer) -> Vec<[String; 3]> {
+    let events = peer.take_events();
+    let diffs = events.iter().filter_map(|event| match event {
+        Event::Channel(_, ChannelEvent::Presence(diff)) => Some(folded(diff)),
+        _ => None,
+    });
+    diffs.collect()
+}
+
+#[test]
+fn the_members_are_the_servers_at_once_and_whoever_is_missing_leaves_after_the_grace() {
+    for (config, grace) in
+        [(room("", true), secs(5)), (room("", true).with_presence_grace(secs(2)), secs(2))]
+    {
+        let (mut peer, id) = rejoined(config);
+        peer.say(
+            r#"["1",null,"realtime:room","presence_state",{"bob":{"metas":[{"phx_ref":"b"}]}}]"#,
+        );
+        assert_eq!(told(&mut peer), [["", "", ""]], "synced, and nobody left");
+        let members = peer.command(|client, _| {
+            let channel = client.channel(id).unwrap();
+            let members = channel.presence().members();
+            members.map(|(key, _)| key.to_owned()).collect::<Vec<_>>()
+        });
+        assert_eq!(members, ["bob"]);
+        let timer = peer.command(|client, _| client.next_timer());
+        assert_eq!(timer, Some((peer.now() + grace, Timer::PresenceGrace(id))));
+        peer.pass(grace);
+        assert_eq!(told(&mut peer), [["", "", "ana"]]);
+        peer.pass(secs(20));
+        assert_eq!(told(&mut peer), [[""; 3]; 0]);
+    }
+}
+
+#[test]
+fn without_a_grace_whoever_is_missing_has_left_at_once() {
+    let (mut peer, _) = rejoined(room("", true).with_presence_grace(Duration::ZERO));
+    peer.say(r#"["1",null,"realtime:room","presence_state",{"bob":{"metas":[{"phx_ref":"b"}]}}]"#);
+    assert_eq!(told(&mut peer), [["", "", "ana"]]);
+}
+
+#[test]
+fn a_grace_is_not_over_while_the_connection_is_gone() {
+    let (mut peer, id) = rejoined(room("", true));
+    peer.say(r#"["1",null,"realtime:room","presence_state",{}]"#);
+    peer.close(1012);
+    told(&mut peer);
+    peer.pass(secs(20));
+    assert_eq!(told(&mut peer), [[""; 3]; 0]);
+    assert!(peer.command(|client, _| client.channel(id).unwrap().presence().is_stale()));
+    peer.accept();
+    peer.say_ok("1", "1", "realtime:room");
+    peer.say(r#"["1",null,"realtime:room","presence_state",{"ana":{"metas":[{"phx_ref":"c"}]}}]"#);
+    assert_eq!(told(&mut peer), [["", "ana", ""]], "back, after all");
+    peer.pass(secs(5));
+    assert_eq!(told(&mut peer), [["", "", "bob"]]);
+}
+
+#[test]
+fn a_channel_that_is_closed_within_the_grace_tells_nothing_more() {
+    let (mut peer, id) = rejoined(room("", true));
+    peer.say(r#"["1",null,"realtime:room","presence_state",{}]"#);
+    told(&mut peer);
+    peer.command(|client, now| client.close_channel(id, now));
+    peer.pass(secs(20));
+    assert_eq!(told(&mut peer), [[""; 3]; 0]);
+}
+
+#[test]
+fn when_everybody_is_cut_off_at_once_nobody_leaves() {
+    let mut world = World::seed(1);
+    let nodes = ["ana", "bob", "cy"].map(|name| join(&mut world, name).0);
+    world.run_for(secs(1));
+    nodes.iter().for_each(|node| drop(diffs(&mut world, *node)));
+    nodes.iter().for_each(|node| world.cut(*node));
+    world.run_for(secs(20));
+    for node in nodes {
+        for diff in diffs(&mut world, node) {
+            let [joined, _, left] = folded(&diff);
+            assert_eq!([joined, left], ["", ""]);
+        }
+    }
+}
+
+#[test]
+fn a_diff_is_taken_with_and_without_the_ref_of_the_join() {
+    let mut peer = Peer::connected(settings());
+    peer.command(|client, now| client.open_channel("realtime:room", room("", true), now).unwrap());
+    peer.say_ok("1", "1", "realtime:room");
+    peer.say(r#"["1",null,"realtime:room","presence_state",{}]"#);
+    told(&mut peer);
+    for (join_ref, key) in [("null", "ana"), (r#""1""#, "bob"), (r#""9""#, "of another join")] {
+        peer.say(&format!(
+            r#"[{join_ref},null,"realtime:room","presence_diff",
+                {{"joins":{{"{key}":{{"metas":[{{"phx_ref":"x"}}]}}}},"leaves":{{}}}}]"#
+        ));
+    }
+    assert_eq!(told(&mut peer), [["ana", "", ""], ["bob", "", ""]]);
+}
+
+#[test]
+fn a_disconnected_client_says_that_what_it_shows_is_stale() {
+    let (mut peer, id) = rejoined(room("", true));
+    peer.say(r#"["1",null,"realtime:room","presence_state",{"ana":{"metas":[{"phx_ref":"a"}]}}]"#);
+    peer.command(Client::disconnect);
+    let seen = peer.command(|client, _| {
+        let channel = client.channel(id).unwrap();
+        (channel.presence().len(), channel.presence().is_stale())
+    });
+    assert_eq!(seen, (1, true));
 }

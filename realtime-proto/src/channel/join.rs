@@ -7,7 +7,7 @@ use core::time::Duration;
 use super::gap::Resumed;
 use super::push::Target;
 use super::slot::Slot;
-use super::state::{Input, Joined, Rows, State, Step, step};
+use super::state::{Input, Joined, Rows, Sent, State, Step, step};
 use crate::config::Flavor;
 use crate::context::Context;
 use crate::event::{ChannelEvent, Event};
@@ -26,6 +26,11 @@ pub(crate) enum Fate {
     Gone,
 }
 
+/// Why a channel that is joined joins again.
+pub(crate) const PRESENCE_ENABLED: &str = "presence was enabled";
+pub(crate) const BINDINGS_CHANGED: &str = "the row-change bindings changed";
+pub(crate) const APPLICATION_ASKED: &str = "the application asked for it";
+
 /// A channel that was joined this long starts its retry ladder anew.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
@@ -40,7 +45,12 @@ impl Slot {
         match step(self.state.name(), input) {
             Step::Ignore => {}
             Step::Stale => ctx.stats.stale_messages += 1,
-            Step::Queue => self.queue(ctx),
+            Step::Queue => {
+                if let State::Joined(joined) = &mut self.state {
+                    joined.rejoins.get_or_insert(cause);
+                }
+                self.queue(ctx);
+            }
             Step::Join => self.join(ctx),
             Step::Accept => unreachable!("an accepted join comes with its response"),
             Step::Fail => self.fail(cause, ctx),
@@ -59,13 +69,13 @@ impl Slot {
             ctx.stats.stale_messages += 1;
             return;
         }
-        let State::Joining { join_ref, sent, asks_replay } = &mut self.state else {
+        let State::Joining { join_ref, sent } = &mut self.state else {
             unreachable!("only a joining channel accepts");
         };
-        let (join_ref, sent, asks_replay) = (*join_ref, core::mem::take(sent), *asks_replay);
+        let (join_ref, sent) = (*join_ref, core::mem::take(sent));
         let asked = match &self.config.flavor {
             Flavor::Phoenix { .. } => Some(Vec::new()),
-            Flavor::Supabase(_) => match_bindings(sent, &response),
+            Flavor::Supabase(_) => match_bindings(sent.bindings, &response),
         };
         let Some(asked) = asked else {
             let text = "the reply confirms other bindings than the join asked for";
@@ -79,19 +89,21 @@ impl Slot {
         let awaits_replication = self.config.awaits_replication();
         // Broadcasts of the database may be missing until the server says that they come. A replay
         // begins at once.
-        let resumed = if awaits_replication && !asks_replay {
+        let resumed = if awaits_replication && !sent.replay {
             Resumed::Afresh
         } else {
-            self.streams.on_joined(asks_replay, ctx.now)
+            self.streams.on_joined(sent.replay, ctx.now)
         };
         let mut joined = Joined {
             join_ref,
-            awaits_presence: self.config.presence(),
+            presence: sent.presence,
+            awaits_presence: sent.presence,
             rows: if asked.is_empty() { Rows::Unasked } else { Rows::Awaited },
             awaits_replication,
             asked,
             ids: Vec::new(),
             trouble: None,
+            rejoins: None,
         };
         let served = |(place, binding)| Some((joined.id_of(binding)?, place));
         joined.ids = self.bindings().filter_map(served).collect();
@@ -107,8 +119,11 @@ impl Slot {
         let target = Target { channel, topic: &self.topic, joined: Some(join_ref), overflow };
         self.pushes.flush(join_ref, target, ctx);
         self.check_live(ctx);
-        if !self.serves_bindings() {
-            self.queue(ctx);
+        // What was asked for since the join was written takes another one.
+        if self.config.presence() != sent.presence {
+            self.plan_rejoin(PRESENCE_ENABLED, ctx);
+        } else if !self.serves_bindings() {
+            self.plan_rejoin(BINDINGS_CHANGED, ctx);
         }
     }
 
@@ -159,9 +174,22 @@ impl Slot {
         ctx.timers.set(Timer::Join(self.id), ctx.now + timeout);
         ctx.stats.joins += 1;
         self.token_told_at = None;
-        self.lower(&Cause::new(CauseKind::Rejoined), ctx);
+        if let State::Joined(joined) = &mut self.state {
+            let cause = joined.rejoins.take();
+            let cause = cause.unwrap_or_else(|| Cause::new(CauseKind::Rejoined));
+            self.lower(&cause, ctx);
+            ctx.emit(self.id, ChannelEvent::Rejoining { cause });
+        }
         self.joins += 1;
-        self.enter(State::Joining { join_ref, sent: Vec::new(), asks_replay: false }, ctx.now);
+        self.enter(State::Joining { join_ref, sent: Sent::default() }, ctx.now);
+    }
+
+    /// Joins again in turn, because what the channel asks for changed. Another state than joined
+    /// needs nothing: its next join asks for what is wanted then.
+    pub(crate) fn plan_rejoin(&mut self, why: &'static str, ctx: &mut Context) {
+        let cause = Cause::with_text(CauseKind::Rejoined, why);
+        let fate = self.on_trouble(Input::ConfigChanged, cause, ctx);
+        debug_assert_eq!(fate, Fate::Stays, "joining again does not end a channel");
     }
 
     fn fail(&mut self, cause: Cause, ctx: &mut Context) {

@@ -17,7 +17,7 @@ mod track;
 pub(crate) use gap::Verdict;
 pub use gap::{Gap, Recovery, Stream};
 pub use info::{Awaits, ChannelInfo};
-pub(crate) use join::Fate;
+pub(crate) use join::{APPLICATION_ASKED, BINDINGS_CHANGED, Fate};
 pub(crate) use slot::Slot;
 pub use state::ChannelState;
 pub(crate) use state::{Input, Joined, Rows, State};

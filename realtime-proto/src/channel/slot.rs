@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::gap::Streams;
+use super::join::PRESENCE_ENABLED;
 use super::push::{Pushes, Target};
-use super::state::{Rows, State};
+use super::state::{Joined, Rows, State};
 use super::track::Track;
 use crate::config::{ChannelConfig, Flavor};
 use crate::context::Context;
@@ -178,6 +179,16 @@ impl Slot {
         place.take().is_some()
     }
 
+    /// Asks for presence from the next join on, which is made now if there is one without it.
+    pub(crate) fn enable_presence(&mut self, ctx: &mut Context) {
+        if let Flavor::Supabase(config) = &mut self.config.flavor {
+            config.presence.enabled = true;
+        }
+        if matches!(self.state, State::Joined(Joined { presence: false, .. })) {
+            self.plan_rejoin(PRESENCE_ENABLED, ctx);
+        }
+    }
+
     /// Whether the current join does for every binding of the channel what can be done. Without
     /// those that were removed since it may do better, if it was refused with them.
     pub(crate) fn serves_bindings(&self) -> bool {
@@ -216,7 +227,8 @@ impl Slot {
 
     /// Tells the server what is tracked, if the channel is joined.
     pub(crate) fn flush_track(&mut self, ctx: &mut Context) {
-        if let Some(join_ref) = self.joined() {
+        // On a join without presence others would see it, and this client would not see them.
+        if let State::Joined(Joined { join_ref, presence: true, .. }) = self.state {
             self.track.flush(self.id, &self.topic, join_ref, ctx);
         }
     }

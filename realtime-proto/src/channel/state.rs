@@ -179,11 +179,7 @@ pub(crate) enum State {
     Closed,
     Joining {
         join_ref: Ref,
-        /// The distinct bindings of the join as it was written, in the order of the reply; empty
-        /// until the driver takes the frame.
-        sent: Vec<Binding>,
-        /// Whether the join as it was written asks for what was missed.
-        asks_replay: bool,
+        sent: Sent,
     },
     Joined(Joined),
     Errored {
@@ -197,6 +193,17 @@ pub(crate) enum State {
     },
 }
 
+/// What a join asks for as it was written; nothing until the driver takes the frame.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// The distinct bindings, in the order of the reply.
+    pub(crate) bindings: Vec<Binding>,
+    /// Presence, with its snapshot.
+    pub(crate) presence: bool,
+    /// What was missed.
+    pub(crate) replay: bool,
+}
+
 /// What is known of an accepted join.
 #[derive(Debug)]
 pub(crate) struct Joined {
@@ -206,6 +213,8 @@ pub(crate) struct Joined {
     pub(crate) asked: Vec<(Binding, Option<u64>)>,
     /// The server's id of each binding of the channel.
     pub(crate) ids: Vec<(u64, BindingId)>,
+    /// Whether the join asked for presence.
+    pub(crate) presence: bool,
     /// Whether the presence snapshot is still to come.
     pub(crate) awaits_presence: bool,
     /// Whether row changes flow.
@@ -214,6 +223,8 @@ pub(crate) struct Joined {
     pub(crate) awaits_replication: bool,
     /// The `system` error that came last; it is the reason of the `phx_close` that follows it.
     pub(crate) trouble: Option<Cause>,
+    /// Why it is to be joined again, if it is.
+    pub(crate) rejoins: Option<Cause>,
 }
 
 /// Where a join stands with its row changes.

@@ -3,8 +3,11 @@
 use alloc::string::String;
 
 use super::Client;
-use crate::channel::{ChannelState, Input, Joined, Rows, Slot, State};
+use crate::channel::{
+    APPLICATION_ASKED, BINDINGS_CHANGED, ChannelState, Input, Joined, Rows, Slot, State,
+};
 use crate::config::Flavor;
+use crate::context::Context;
 use crate::error::{BindError, PushError};
 use crate::event::BindingId;
 use crate::ids::{ChannelId, PushId};
@@ -325,12 +328,13 @@ impl<'a> Channel<'a> {
     /// Shows `payload`, a JSON object, as this client's presence, now and after every rejoin,
     /// until [`untrack`](Self::untrack).
     ///
-    /// Calls beyond the server's budget wait, and only the newest value is sent.
+    /// Calls beyond the server's budget wait, and only the newest value is sent. Presence is enabled
+    /// if it was off, as by [`enable_presence`](Self::enable_presence).
     ///
     /// # Errors
     ///
-    /// [`PushError::NotSupabase`] on a plain Phoenix channel, [`PushError::PresenceOff`] when
-    /// presence was not asked for, [`PushError::Payload`] when it is not a JSON object.
+    /// [`PushError::NotSupabase`] on a plain Phoenix channel, [`PushError::Closing`] when it is
+    /// being closed, [`PushError::Payload`] when it is not a JSON object.
     ///
     /// # Examples
     ///
@@ -350,10 +354,14 @@ impl<'a> Channel<'a> {
         if !payload.is_object() {
             return Err(PushError::Payload(PayloadError::NotAnObject));
         }
-        self.set_track(Some(payload), now)
+        self.with_presence(now, |slot, ctx| {
+            slot.track.set(Some(payload));
+            slot.enable_presence(ctx);
+            slot.flush_track(ctx);
+        })
     }
 
-    /// Stops showing this client's presence.
+    /// Stops showing this client's presence. Others are still seen.
     ///
     /// # Errors
     ///
@@ -375,7 +383,39 @@ impl<'a> Channel<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn untrack(&mut self, now: Instant) -> Result<(), PushError> {
-        self.set_track(None, now)
+        self.with_presence(now, |slot, ctx| {
+            slot.track.set(None);
+            slot.flush_track(ctx);
+        })
+    }
+
+    /// Follows the presence of a Supabase channel that was opened without it.
+    ///
+    /// A server sends who is here right after the join and only if the join asked for it. So
+    /// before the join this costs nothing, and a channel that is joined joins again for it, once:
+    /// [`Rejoining`](crate::ChannelEvent::Rejoining) tells.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::NotSupabase`] on a plain Phoenix channel, [`PushError::Closing`] when it is
+    /// being closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::supabase::JoinConfig;
+    /// # use realtime_proto::{ChannelConfig, Client, Config, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut client = Client::new(config, 1, now);
+    /// let config = ChannelConfig::supabase(JoinConfig::default());
+    /// let id = client.open_channel("realtime:room", config, now)?;
+    /// let mut room = client.channel(id).expect("it was just opened");
+    /// room.enable_presence(now)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn enable_presence(&mut self, now: Instant) -> Result<(), PushError> {
+        self.with_presence(now, Slot::enable_presence)
     }
 
     /// Adds a row-change binding. A channel that is joined joins again for it, once; changes for
@@ -491,15 +531,22 @@ impl<'a> Channel<'a> {
         self.client.resume_joins();
         let refused =
             matches!(self.slot().state, State::Joined(Joined { rows: Rows::Refused(_), .. }));
-        let input = if refused { Input::ConfigChanged } else { Input::RetryDue };
-        self.client.on_channel_input(self.id, input, now);
+        if refused {
+            self.plan_rejoin(APPLICATION_ASKED, now);
+        } else {
+            self.client.on_channel_input(self.id, Input::RetryDue, now);
+        }
     }
 
     /// Joins again if the current join does not do for the bindings.
     fn serve_bindings(&mut self, now: Instant) {
         if !self.slot().serves_bindings() {
-            self.client.on_channel_input(self.id, Input::ConfigChanged, now);
+            self.plan_rejoin(BINDINGS_CHANGED, now);
         }
+    }
+
+    fn plan_rejoin(&mut self, why: &'static str, now: Instant) {
+        self.client.with_slot(self.id, now, |slot, ctx| slot.plan_rejoin(why, ctx));
     }
 
     fn send(
@@ -511,21 +558,20 @@ impl<'a> Channel<'a> {
         self.client.with_slot(self.id, now, |slot, ctx| slot.push(message, options, ctx))
     }
 
-    fn set_track(&mut self, wanted: Option<Payload>, now: Instant) -> Result<(), PushError> {
+    /// Changes the presence of a Supabase channel that is not being left.
+    fn with_presence(
+        &mut self,
+        now: Instant,
+        command: impl FnOnce(&mut Slot, &mut Context),
+    ) -> Result<(), PushError> {
         let slot = self.slot();
         if !slot.config.is_supabase() {
             return Err(PushError::NotSupabase);
         }
-        if !slot.config.presence() {
-            return Err(PushError::PresenceOff);
-        }
         if matches!(slot.state, State::Leaving { .. }) {
             return Err(PushError::Closing);
         }
-        self.client.with_slot(self.id, now, |slot, ctx| {
-            slot.track.set(wanted);
-            slot.flush_track(ctx);
-        });
+        self.client.with_slot(self.id, now, command);
         Ok(())
     }
 

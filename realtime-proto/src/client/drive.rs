@@ -290,7 +290,7 @@ impl Client {
         let why = Cause::new(CauseKind::EventsOverflowed);
         for slot in self.channels.iter_mut() {
             slot.break_streams(from, &why, &mut self.ctx);
-            let fate = slot.on_input(Input::ConfigChanged, &mut self.ctx);
+            let fate = slot.on_trouble(Input::ConfigChanged, why.clone(), &mut self.ctx);
             debug_assert_eq!(fate, Fate::Stays, "joining again does not end a channel");
         }
     }

@@ -40,13 +40,14 @@ impl Client {
     fn join(&mut self, socket: SocketId, id: ChannelId, join_ref: Ref) -> Option<Transmit> {
         let slot = self.channels.get_mut(id)?;
         let bindings = slot.distinct_bindings();
-        let State::Joining { join_ref: current, sent, asks_replay } = &mut slot.state else {
+        let State::Joining { join_ref: current, sent } = &mut slot.state else {
             return None;
         };
         if *current != join_ref {
             return None;
         }
-        sent.clone_from(&bindings);
+        sent.bindings.clone_from(&bindings);
+        sent.presence = slot.config.presence();
         let missed = slot.streams.missed(|at| self.ctx.token.unix(at));
         slot.token_version = self.ctx.token.version;
         let payload = match &slot.config.flavor {
@@ -55,7 +56,7 @@ impl Client {
                 let mut config = JoinConfig { postgres_changes: bindings, ..config.clone() };
                 if missed.is_some() && config.private {
                     config.broadcast.replay = missed;
-                    *asks_replay = true;
+                    sent.replay = true;
                 }
                 let access_token = self.ctx.token.current().map(Secret::expose);
                 serde_json::to_vec(&JoinPayload { config: &config, access_token })

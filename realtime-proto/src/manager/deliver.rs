@@ -147,6 +147,7 @@ impl Manager {
             // Entities have no messages of their own, and pushes were taken out above.
             ChannelEvent::Message { .. }
             | ChannelEvent::PushEnded { .. }
+            | ChannelEvent::Rejoining { .. }
             | ChannelEvent::PresenceCalls(_) => {}
         }
     }

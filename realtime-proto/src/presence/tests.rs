@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
 use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{format, vec};
 
 use super::*;
+use crate::rng::Rng;
 
 const NOW: Instant = Instant::EPOCH;
 
@@ -251,4 +253,160 @@ fn what_is_no_presence_changes_nothing_and_says_what_is_wrong() {
     );
     assert!(presence.handle_state(&Payload::from(vec![1]), NOW).is_err());
     assert_eq!(refs(&presence, "ana"), ["1"]);
+}
+
+/// Refs of metas by key, and how the sheet says they are merged.
+type Model = BTreeMap<String, Vec<String>>;
+
+/// A snapshot decides who is here; metas that were known come first, in the order they had.
+fn merge_state(model: &mut Model, snapshot: &Model) {
+    let merged = snapshot.iter().map(|(key, new)| {
+        let known = model.get(key).cloned().unwrap_or_default();
+        let kept = known.iter().filter(|phx_ref| new.contains(phx_ref));
+        let joined = new.iter().filter(|phx_ref| !known.contains(phx_ref));
+        (key.clone(), kept.chain(joined).cloned().collect())
+    });
+    *model = merged.collect();
+}
+
+fn merge_diff(model: &mut Model, joins: &Model, leaves: &Model) {
+    for (key, joined) in joins {
+        let refs = model.entry(key.clone()).or_default();
+        refs.retain(|phx_ref| !joined.contains(phx_ref));
+        refs.extend(joined.iter().cloned());
+    }
+    for (key, left) in leaves {
+        if let Some(refs) = model.get_mut(key) {
+            refs.retain(|phx_ref| !left.contains(phx_ref));
+        }
+    }
+    model.retain(|key, refs| !leaves.contains_key(key) || !refs.is_empty());
+}
+
+fn random_members(rng: &mut Rng, keys_max: u64) -> Model {
+    const KEYS: [&str; 6] = ["ana", "7", "__proto__", "", "10", "ключ"];
+    let mut members = Model::new();
+    for _ in 0..rng.next_u64() % (keys_max + 1) {
+        let refs = members.entry(KEYS[rng.next_u64() as usize % KEYS.len()].into()).or_default();
+        let phx_ref = (rng.next_u64() % 12).to_string();
+        if !refs.contains(&phx_ref) {
+            refs.push(phx_ref);
+        }
+    }
+    members
+}
+
+fn entries(members: &Model) -> Vec<String> {
+    let entry = |(key, refs): (&String, &Vec<String>)| {
+        entry(key, &refs.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    members.iter().map(entry).collect()
+}
+
+fn model_of(members: impl Iterator<Item = Member>) -> Model {
+    let refs = |metas: &[Meta]| metas.iter().map(|meta| meta.phx_ref.clone()).collect();
+    members.map(|member| (member.key, refs(&member.metas))).collect()
+}
+
+/// Whoever only follows what is told, in either view.
+#[derive(Default)]
+struct Follower {
+    folded: BTreeMap<String, Member>,
+    called: BTreeMap<String, Member>,
+}
+
+impl Follower {
+    fn follow(&mut self, diff: &PresenceDiff, calls: &[PresenceCall]) {
+        for member in &diff.joined {
+            assert_eq!(self.folded.insert(member.key.clone(), member.clone()), None);
+        }
+        for member in &diff.updated {
+            let before = self.folded.insert(member.key.clone(), member.clone());
+            assert!(before.is_some_and(|before| before != *member), "{member:?}");
+        }
+        for member in &diff.left {
+            assert_eq!(self.folded.remove(&member.key).as_ref(), Some(member));
+        }
+        for call in calls {
+            match call {
+                PresenceCall::Join { current, new } => {
+                    assert_eq!(self.called.get(&new.key), current.as_ref());
+                    let mut next = current.clone().unwrap_or_else(|| new.clone());
+                    next.metas.retain(|meta| new.metas.iter().all(|m| m.phx_ref != meta.phx_ref));
+                    next.metas.extend(new.metas.iter().cloned());
+                    self.called.insert(new.key.clone(), next);
+                }
+                PresenceCall::Leave { current, left } => {
+                    let mut next = self.called.remove(&left.key).unwrap();
+                    next.metas.retain(|meta| left.metas.iter().all(|m| m.phx_ref != meta.phx_ref));
+                    assert_eq!(next, *current);
+                    if !next.metas.is_empty() {
+                        self.called.insert(next.key.clone(), next);
+                    }
+                }
+                PresenceCall::Sync => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_comes_the_members_are_the_servers_and_either_view_leads_to_them() {
+    for seed in 0..2_000 {
+        let mut rng = Rng::new(seed);
+        let grace = Duration::from_secs(5 * (seed % 2));
+        let mut presence = Presence::new(&Limits::default(), seed).with_calls().with_grace(grace);
+        let (mut model, mut follower) = (Model::new(), Follower::default());
+        let mut held: Option<Vec<(Model, Model)>> = Some(Vec::new());
+        let mut now = NOW;
+        for _ in 0..40 {
+            match rng.next_u64() % 12 {
+                0 => {
+                    presence.rejoin();
+                    held = Some(Vec::new());
+                }
+                1..4 => {
+                    let snapshot = random_members(&mut rng, 5);
+                    merge_state(&mut model, &snapshot);
+                    for (joins, leaves) in held.take().unwrap_or_default() {
+                        merge_diff(&mut model, &joins, &leaves);
+                    }
+                    let told = presence.handle_state(&state(&entries(&snapshot)), now).unwrap();
+                    assert!(told.diff.synced);
+                    assert_eq!(told.calls.last(), Some(&PresenceCall::Sync));
+                    follower.follow(&told.diff, &told.calls);
+                }
+                4 => {
+                    now = now + Duration::from_secs(rng.next_u64() % 4);
+                    follower.follow(&presence.handle_timeout(now), &[]);
+                }
+                _ => {
+                    let (joins, leaves) =
+                        (random_members(&mut rng, 3), random_members(&mut rng, 3));
+                    let told = presence.handle_diff(&diff(&entries(&joins), &entries(&leaves)));
+                    let told = told.unwrap();
+                    match &mut held {
+                        Some(held) => {
+                            assert_eq!(told, PresenceUpdate::default());
+                            held.push((joins, leaves));
+                        }
+                        None => {
+                            merge_diff(&mut model, &joins, &leaves);
+                            assert_eq!(told.calls.last(), Some(&PresenceCall::Sync));
+                            follower.follow(&told.diff, &told.calls);
+                        }
+                    }
+                }
+            }
+            assert_eq!(model_of(presence.list()), model, "seed {seed}");
+            assert_eq!(presence.is_stale(), held.is_some());
+            assert_eq!(model_of(follower.called.values().cloned()), model, "seed {seed}");
+            let told = presence.list().chain(presence.missed());
+            let told: BTreeMap<String, Member> = told.map(|m| (m.key.clone(), m)).collect();
+            assert_eq!(follower.folded, told, "seed {seed}");
+            assert_eq!(told.len(), presence.len() + presence.missed().count());
+            let waits = !presence.is_stale() && presence.missed().count() > 0;
+            assert_eq!(presence.poll_timeout().is_some(), waits, "seed {seed}");
+        }
+    }
 }

@@ -7,6 +7,10 @@
 //!
 //! What our client cannot be made to do (an envelope with another join's ref, say) is left out and
 //! listed in [`Replay::left_out`]; the server's answer to it is fed all the same.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a recording holds many kinds of things, and each place looks for one of them"
+)]
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};

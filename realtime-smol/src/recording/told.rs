@@ -1,5 +1,9 @@
 //! The frames of a recording, read naively and apart from the protocol crate, so that what a client
 //! made of them can be held against it: JSON values, length bytes counted by hand, one pass.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a recording holds many kinds of things, and each place looks for one of them"
+)]
 
 use data_encoding::HEXLOWER;
 use realtime_proto::Frame;
