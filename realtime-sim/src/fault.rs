@@ -1,12 +1,36 @@
-//! What can go wrong between a node and the server.
+//! What can go wrong between a node and its server, on a machine, and with an application.
 
 use core::time::Duration;
 
-use realtime_proto::{CloseReason, ConnectionId, SocketId};
+use realtime_proto::{CloseReason, ConnectionId};
 
 use crate::NodeId;
-use crate::link::{Carried, End};
+use crate::link::{Carried, End, Parcel, Weather};
+use crate::node::{Reception, Sleep};
+use crate::subject::ManagerSubject;
+use crate::trace::Who;
 use crate::world::{Due, World};
+
+/// Something that lasts, and is over at some time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lasting {
+    /// One hold of one direction of a link.
+    Hold { link: u64, to: End },
+    /// One parting of a node from everything.
+    Parting(NodeId),
+    /// Bad weather of a node, all of it.
+    Weather(NodeId),
+    /// A clock that stands still.
+    StoppedClock(NodeId),
+    /// An application that does not take events.
+    Deafness(NodeId),
+    /// A server that is away.
+    Absence(usize),
+    /// The mischief of a server that lasts.
+    Mischief(usize),
+    /// A connection whose turn to be drained comes.
+    Draining { link: u64 },
+}
 
 impl World {
     /// Breaks the connection of a node at once, without a close frame; both ends notice. What was
@@ -16,29 +40,52 @@ impl World {
     }
 
     /// Breaks one connection of a manager, as [`cut`](Self::cut).
+    ///
+    /// # Panics
+    ///
+    /// When the node is not a manager.
     pub fn cut_connection(&mut self, node: NodeId, connection: ConnectionId) {
-        self.cut_where(node, |socket| socket.connection() == connection);
+        let number = self.hosted_mut::<ManagerSubject>(node).subject.number(connection);
+        self.cut_where(node, |of| of == number);
     }
 
-    fn cut_where(&mut self, node: NodeId, which: impl Fn(SocketId) -> bool) {
-        let cut: Vec<u64> = self.links_of(node).collect();
-        for id in cut {
-            if self.links.get(&id).is_none_or(|link| !which(link.socket)) {
-                continue;
+    fn cut_where(&mut self, node: NodeId, which: impl Fn(u32) -> bool) {
+        for id in self.links_of(node) {
+            if self.links.get(&id).is_some_and(|link| which(link.connection)) {
+                self.break_link(id, true, true);
             }
-            let Some(mut link) = self.links.remove(&id) else { continue };
-            self.trace.write(self.now, &node, "cut", &link.socket.to_string(), &[]);
-            if let Some(session) = link.session.take() {
-                self.sessions.remove(&session);
-                self.server.handle_close(session, self.now);
-                self.flush_server();
-            }
-            // Under another name, so that nothing that was on its way arrives.
-            let id = self.next_link;
-            self.next_link += 1;
-            self.links.insert(id, link);
+        }
+    }
+
+    /// Breaks a link; what was on its way is lost, and the ends are told or not.
+    pub(crate) fn break_link(&mut self, id: u64, tell_server: bool, tell_node: bool) {
+        if tell_server {
+            self.end_session(id, true);
+        }
+        let Some(mut link) = self.links.remove(&id) else { return };
+        let (node, socket) = (link.node, link.socket);
+        self.trace.write(self.now, Who::Node(node), "cut", socket, || format!("socket {socket}"));
+        // Under another name, so that nothing that was on its way arrives.
+        let id = self.next_link;
+        self.next_link += 1;
+        if let Some(session) = link.session {
+            self.sessions.insert((link.server, session), id);
+        }
+        self.oracle.on_renamed(node, id);
+        if !tell_node {
+            // It goes on sending into nothing.
+            link.hold(End::Server);
+            link.hold(End::Node);
+        }
+        if !tell_server {
+            link.hold(End::Server);
+            link.hold(End::Node);
+        }
+        self.links.insert(id, link);
+        if tell_node {
             let detail = "connection reset".into();
-            self.deliver(id, End::Node, Carried::Failed(CloseReason::Lost { detail }));
+            let carried = Carried::Failed(CloseReason::Lost { detail });
+            self.deliver(id, End::Node, Parcel { carried, left_at: self.now });
         }
     }
 
@@ -49,12 +96,20 @@ impl World {
 
     /// Lets the server close the connections of a node with a close frame.
     pub fn close(&mut self, node: NodeId, code: u16, reason: &'static str) {
-        let sessions: Vec<_> =
-            self.links_of(node).filter_map(|id| self.links.get(&id)?.session).collect();
-        for session in sessions {
-            self.server.close_session(session, code, reason, self.now);
+        for id in self.links_of(node) {
+            self.end_by_server_saying(id, code, reason);
         }
-        self.flush_server();
+    }
+
+    pub(crate) fn end_by_server(&mut self, link: u64, code: u16) {
+        self.end_by_server_saying(link, code, "");
+    }
+
+    fn end_by_server_saying(&mut self, link: u64, code: u16, reason: &'static str) {
+        let Some(link) = self.links.get(&link) else { return };
+        let (server, Some(session)) = (link.server, link.session) else { return };
+        self.backends[server].server.close_session(session, code, reason, self.now);
+        self.flush_server(server);
     }
 
     /// Ends the next attempt of a node to open a socket as `reason` says; several calls are for
@@ -79,58 +134,152 @@ impl World {
     /// # Ok::<(), realtime_proto::ConfigError>(())
     /// ```
     pub fn refuse_next(&mut self, node: NodeId, reason: CloseReason) {
-        self.nodes[node.0].refusals.push_back(reason);
+        self.receive_next(node, Reception::Fail(reason), 1);
+    }
+
+    pub(crate) fn receive_next(&mut self, node: NodeId, reception: Reception, times: u32) {
+        let receptions = &mut self.nodes[node.0].receptions;
+        for _ in 1..times {
+            receptions.push_back(match &reception {
+                Reception::Fail(reason) => Reception::Fail(reason.clone()),
+                Reception::Late(span) => Reception::Late(*span),
+                Reception::Silence => Reception::Silence,
+                Reception::Flap => Reception::Flap,
+            });
+        }
+        receptions.push_back(reception);
     }
 
     /// Stalls the connection a node has now: it stays open at both ends and nothing gets through,
     /// until [`heal`](Self::heal). New connections work.
     pub fn stall(&mut self, node: NodeId) {
-        self.trace.write(self.now, &node, "stalls", "", &[]);
-        for link in self.links.values_mut().filter(|link| link.node == node) {
-            link.stalled = true;
+        self.hold(node, &[End::Node, End::Server], None);
+    }
+
+    /// Holds directions of the connections a node has now, for a while or until it is healed.
+    pub(crate) fn hold(&mut self, node: NodeId, ends: &[End], span: Option<Duration>) {
+        self.trace.write(self.now, Who::Node(node), "stalls", ends.len(), String::new);
+        for link in self.links_of(node) {
+            for &to in ends {
+                if let Some(held) = self.links.get_mut(&link) {
+                    held.hold(to);
+                }
+                if let Some(span) = span {
+                    self.agenda.plan(self.now + span, Due::Over(Lasting::Hold { link, to }));
+                }
+            }
         }
     }
 
     /// Parts a node from the server: nothing gets through and nobody is told, until
     /// [`heal`](Self::heal). Attempts to connect get no answer.
     pub fn partition(&mut self, node: NodeId) {
-        self.trace.write(self.now, &node, "parted", "", &[]);
-        self.nodes[node.0].reachable = false;
+        self.trace.write(self.now, Who::Node(node), "parted", (), String::new);
+        self.nodes[node.0].partings += 1;
     }
 
     /// Lets messages through again; those that were held arrive now, in order, and refusals that
-    /// nobody ran into are forgotten.
+    /// nobody ran into are forgotten. Its clock, its weather and its application are well again.
     pub fn heal(&mut self, node: NodeId) {
-        self.trace.write(self.now, &node, "healed", "", &[]);
-        self.nodes[node.0].reachable = true;
-        self.nodes[node.0].refusals.clear();
-        let links: Vec<u64> = self.links_of(node).collect();
-        for id in links {
-            let Some(link) = self.links.get_mut(&id) else { continue };
-            link.stalled = false;
-            for (to, carried) in link.release() {
-                self.deliver(id, to, carried);
+        let now = self.now;
+        self.trace.write(now, Who::Node(node), "healed", (), String::new);
+        let healed = &mut self.nodes[node.0];
+        healed.partings = 0;
+        healed.receptions.clear();
+        healed.weather = Weather::default();
+        healed.clock.go_on(now);
+        healed.reads = true;
+        for id in self.links_of(node) {
+            if let Some(link) = self.links.get_mut(&id) {
+                link.release(End::Node, true);
+                link.release(End::Server, true);
             }
+            self.deliver_released(id);
         }
+        self.flush(node);
     }
 
     /// Puts a node to sleep for `span`: its clock goes on, it does nothing, and what arrives waits.
     pub fn suspend(&mut self, node: NodeId, span: Duration) {
-        if !self.nodes[node.0].asleep {
-            self.trace.write(self.now, &node, "sleeps", &format!("{span:?}"), &[]);
-            self.nodes[node.0].asleep = true;
-            self.agenda.plan(self.now + span, Due::Wake(node));
+        self.put_to_sleep(node, Sleep::Suspended, span);
+    }
+
+    pub(crate) fn put_to_sleep(&mut self, node: NodeId, sleep: Sleep, span: Duration) {
+        let until = self.now + span;
+        let sleeper = &mut self.nodes[node.0];
+        if sleeper.sleep == Sleep::Awake {
+            (sleeper.sleep, sleeper.sleeps_until) = (sleep, until);
+            self.trace.write(self.now, Who::Node(node), "sleeps", span, || format!("{span:?}"));
+            self.agenda.plan(until, Due::Wake(node));
+            self.refresh_deadline(node);
         }
     }
 
     /// Whether a node sleeps.
     #[must_use]
     pub fn is_asleep(&self, node: NodeId) -> bool {
-        self.nodes[node.0].asleep
+        self.nodes[node.0].sleep != Sleep::Awake
     }
 
-    fn links_of(&self, node: NodeId) -> impl Iterator<Item = u64> {
-        let links = self.links.iter().filter(move |(_, link)| link.node == node);
-        links.map(|(id, _)| *id)
+    /// Sends the next connections of a node to another server, counted from 0.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such server.
+    pub fn reroute(&mut self, node: NodeId, server: usize) {
+        assert!(server < self.backends.len(), "there is no server {server}");
+        self.nodes[node.0].server = server;
+    }
+
+    /// Something that lasted is over.
+    pub(crate) fn on_over(&mut self, lasting: Lasting) {
+        let now = self.now;
+        match lasting {
+            Lasting::Hold { link, to } => {
+                if let Some(held) = self.links.get_mut(&link) {
+                    held.release(to, false);
+                }
+                self.deliver_released(link);
+            }
+            Lasting::Parting(node) => {
+                let partings = &mut self.nodes[node.0].partings;
+                *partings = partings.saturating_sub(1);
+                for id in self.links_of(node) {
+                    self.deliver_released(id);
+                }
+            }
+            Lasting::Weather(node) => self.nodes[node.0].weather = Weather::default(),
+            Lasting::StoppedClock(node) => {
+                self.nodes[node.0].clock.go_on(now);
+                self.flush(node);
+            }
+            Lasting::Deafness(node) => {
+                self.nodes[node.0].reads = true;
+                self.flush(node);
+            }
+            Lasting::Absence(server) => self.backends[server].away = None,
+            Lasting::Draining { link } => self.end_by_server(link, 1001),
+            Lasting::Mischief(server) => {
+                self.backends[server].calm(now);
+                self.flush_server(server);
+            }
+        }
+    }
+
+    /// A process died: what was its end of every link is nobody's.
+    pub(crate) fn forget_links_of(&mut self, node: NodeId) {
+        for id in self.links_of(node) {
+            if let Some(link) = self.links.get_mut(&id) {
+                (link.wanted, link.open) = (false, false);
+                if link.is_over() {
+                    self.links.remove(&id);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn links_of(&self, node: NodeId) -> Vec<u64> {
+        let links = self.links.iter().filter(|(_, link)| link.node == node);
+        links.map(|(id, _)| *id).collect()
     }
 }

@@ -46,25 +46,42 @@
 //!
 //! [`World::with_trace`] hands out one line for each change: the time, the node, what it does, and
 //! of frames the `join_ref`, the `ref`, the topic and the event. Payloads are never shown.
-//! `cargo sim run --seeds 0..1000` runs the [`profile`] of random faults on many seeds; when a seed
-//! fails, its last line is the command that shows it again.
+//! `cargo sim run --seeds 0..1000` runs a [`Scenario`] for each seed; when one fails, its last line
+//! is the command that shows it again.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod agenda;
+mod backend;
+mod credentials;
 mod fault;
 pub mod fuzz;
+mod host;
 mod link;
-mod machine;
 mod node;
 mod oracle;
-pub mod profile;
+mod run;
+mod scenario;
 mod seed;
+mod subject;
 mod trace;
+mod transport;
 mod world;
 
+pub use host::App;
 pub use link::Network;
 pub use node::NodeId;
+pub use oracle::Finding;
+pub use run::{Report, run, run_recorded, run_traced, run_with};
+pub use scenario::{
+    Act, ActKind, Actor, ActorId, Cast, CloseCode, Data, DataKind, Fault, FaultKind, Garbage, Op,
+    Part, Refusal, Scenario, ScenarioError, ServerId, Settings, Shutting, Step, TopicId, TopicSpec,
+    UpgradeStatus,
+};
 pub use seed::{Seed, SeedError};
-pub use trace::{describe, describe_for_manager};
+pub use subject::{
+    ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Subject, Told,
+    number_of, numbered,
+};
+pub use trace::{Record, Who, describe, describe_for_manager};
 pub use world::World;

@@ -1,10 +1,10 @@
-//! One WebSocket between a node and the server, and the network a node sits behind.
+//! One WebSocket between a node and a server, and the weather on the way.
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use realtime_proto::server::SessionId;
-use realtime_proto::{CloseReason, Frame, Instant, SocketId};
+use realtime_proto::{CloseReason, Frame, Instant};
 
 use crate::NodeId;
 use crate::seed::{Draw, Seed};
@@ -34,6 +34,21 @@ impl Default for Network {
     }
 }
 
+/// What makes the way of a node's messages worse than its network is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Weather {
+    pub(crate) delay: Duration,
+    pub(crate) jitter: Duration,
+    /// How many bytes a second get to the server, if it is few.
+    pub(crate) up_rate: Option<u32>,
+    /// How many bytes a second get to the node, if it is few.
+    pub(crate) down_rate: Option<u32>,
+    /// Whether each frame is complete only when its last piece came.
+    pub(crate) splits: bool,
+    /// To the node, everything of such a span arrives at its end.
+    pub(crate) coalesces: Option<Duration>,
+}
+
 /// One end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -57,72 +72,181 @@ pub(crate) enum Carried {
     Ended,
 }
 
+impl Carried {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Frame(frame) => frame.as_bytes().len() + 14,
+            Self::Upgrade { .. } | Self::Opened => 500,
+            Self::Failed(_) | Self::Ended => 4,
+        }
+    }
+}
+
+/// Something on its way, and when it left.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    pub(crate) carried: Carried,
+    pub(crate) left_at: Instant,
+}
+
+/// One direction of a link.
+#[derive(Debug)]
+struct Lane {
+    /// How many faults keep it from delivering.
+    holds: u32,
+    /// What arrived while it was held, in order.
+    held: VecDeque<Parcel>,
+    /// When the last message arrives; a WebSocket keeps the order.
+    busy_until: Instant,
+    bytes: usize,
+}
+
+impl Lane {
+    const fn new() -> Self {
+        Self { holds: 0, held: VecDeque::new(), busy_until: Instant::EPOCH, bytes: 0 }
+    }
+}
+
 /// One WebSocket, from the attempt to open it until neither end has it any more.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) node: NodeId,
-    pub(crate) socket: SocketId,
+    /// The node's number for the socket, and the connection it is of.
+    pub(crate) socket: u32,
+    pub(crate) connection: u32,
+    /// Which server it leads to.
+    pub(crate) server: usize,
     /// The server's name for it, once it was accepted and while it lasts.
     pub(crate) session: Option<SessionId>,
     /// Whether the node still has it; what arrives later is lost.
     pub(crate) wanted: bool,
     /// Whether the node was told that it is open.
     pub(crate) open: bool,
-    /// Whether nothing gets through, though both ends have it.
-    pub(crate) stalled: bool,
     network: Network,
     draw: Draw,
-    /// When the last message to each end arrives; a WebSocket keeps the order.
-    node_busy_until: Instant,
-    server_busy_until: Instant,
-    /// Messages that arrived nowhere, because the link is stalled.
-    held: VecDeque<(End, Carried)>,
+    up: Lane,
+    down: Lane,
 }
 
-/// A stalled link that holds more than this has no real counterpart.
+/// A held link that holds more than this has no real counterpart.
 const HELD_MAX: usize = 100_000;
 
 impl Link {
-    pub(crate) fn new(node: NodeId, socket: SocketId, network: Network, seed: Seed) -> Self {
+    /// More bytes than this under way to the server, and the node's writes block.
+    pub(crate) const WRITE_BUFFER_BYTES_MAX: usize = 16 << 10;
+
+    pub(crate) fn new(
+        node: NodeId,
+        (socket, connection): (u32, u32),
+        server: usize,
+        network: Network,
+        seed: Seed,
+    ) -> Self {
         Self {
             node,
             socket,
+            connection,
+            server,
             session: None,
             wanted: true,
             open: false,
-            stalled: false,
             network,
             draw: Draw::new(seed),
-            node_busy_until: Instant::EPOCH,
-            server_busy_until: Instant::EPOCH,
-            held: VecDeque::new(),
+            up: Lane::new(),
+            down: Lane::new(),
+        }
+    }
+
+    const fn lane(&mut self, to: End) -> &mut Lane {
+        match to {
+            End::Node => &mut self.down,
+            End::Server => &mut self.up,
         }
     }
 
     /// When something that leaves now arrives, behind all that left before it.
-    pub(crate) fn arrival(&mut self, to: End, now: Instant) -> Instant {
-        let at = now + self.network.delay + self.draw.up_to(self.network.jitter);
-        let busy_until = match to {
-            End::Node => &mut self.node_busy_until,
-            End::Server => &mut self.server_busy_until,
+    pub(crate) fn arrival(
+        &mut self,
+        to: End,
+        carried: &Carried,
+        weather: &Weather,
+        now: Instant,
+    ) -> Instant {
+        let bytes = carried.bytes();
+        let jitter = self.network.jitter + weather.jitter;
+        let mut at = now + self.network.delay + weather.delay + self.draw.up_to(jitter);
+        if weather.splits && bytes > 64 {
+            // A few more packets, each of which takes its time.
+            let pieces = 1 + self.draw.below(4) as u32;
+            at = at + (self.network.delay + weather.delay) * pieces;
+        }
+        let lane = self.lane(to);
+        at = at.max(lane.busy_until);
+        let rate = match to {
+            End::Node => weather.down_rate,
+            End::Server => weather.up_rate,
         };
-        *busy_until = at.max(*busy_until);
-        *busy_until
+        if let Some(rate) = rate {
+            at = at + Duration::from_millis(bytes as u64 * 1_000 / u64::from(rate));
+        }
+        if let (End::Node, Some(every)) = (to, weather.coalesces) {
+            let every = every.max(Duration::from_millis(1)).as_micros();
+            let micros = at.since_epoch().as_micros().div_ceil(every) * every;
+            at = Instant::from_epoch(Duration::from_micros(micros as u64));
+        }
+        lane.busy_until = at;
+        lane.bytes += bytes;
+        at
     }
 
-    /// Keeps something that arrived while the link was stalled.
+    /// Something got to an end: it is taken unless the lane is held.
     ///
     /// # Panics
     ///
     /// When it holds far more than any socket buffer would.
-    pub(crate) fn hold(&mut self, to: End, carried: Carried) {
-        assert!(self.held.len() < HELD_MAX, "a stalled link holds {HELD_MAX} messages");
-        self.held.push_back((to, carried));
+    pub(crate) fn take(&mut self, to: End, parcel: Parcel) -> Option<Parcel> {
+        let lane = self.lane(to);
+        if lane.holds == 0 && lane.held.is_empty() {
+            lane.bytes -= parcel.carried.bytes();
+            return Some(parcel);
+        }
+        assert!(lane.held.len() < HELD_MAX, "a held link holds {HELD_MAX} messages");
+        lane.held.push_back(parcel);
+        None
     }
 
-    /// What was held, in order.
-    pub(crate) fn release(&mut self) -> VecDeque<(End, Carried)> {
-        core::mem::take(&mut self.held)
+    /// Something got to an end that is parted from the other: it waits.
+    pub(crate) fn wait(&mut self, to: End, parcel: Parcel) {
+        let lane = self.lane(to);
+        assert!(lane.held.len() < HELD_MAX, "a held link holds {HELD_MAX} messages");
+        lane.held.push_back(parcel);
+    }
+
+    /// Keeps one direction from delivering until it is released as often.
+    pub(crate) const fn hold(&mut self, to: End) {
+        self.lane(to).holds += 1;
+    }
+
+    /// Ends one hold, or all of them, of a direction.
+    pub(crate) const fn release(&mut self, to: End, all: bool) {
+        let lane = self.lane(to);
+        lane.holds = if all { 0 } else { lane.holds.saturating_sub(1) };
+    }
+
+    /// The next message that was held and is not any more.
+    pub(crate) fn next_released(&mut self, to: End) -> Option<Parcel> {
+        let lane = self.lane(to);
+        if lane.holds > 0 {
+            return None;
+        }
+        let parcel = lane.held.pop_front()?;
+        lane.bytes -= parcel.carried.bytes();
+        Some(parcel)
+    }
+
+    /// Whether so much is under way to the server that a write would block.
+    pub(crate) const fn blocks_writes(&self) -> bool {
+        self.up.bytes > Self::WRITE_BUFFER_BYTES_MAX
     }
 
     /// Whether neither end has it any more.
@@ -138,20 +262,11 @@ mod tests {
     #[test]
     fn jitter_never_changes_the_order() {
         let network = Network { jitter: Duration::from_secs(1), ..Network::default() };
-        let mut client = realtime_proto::Client::new(
-            realtime_proto::Config::builder("ws://server").build().unwrap(),
-            0,
-            Instant::EPOCH,
-        );
-        client.connect(Instant::EPOCH);
-        let Some(realtime_proto::Transmit::Open { socket, .. }) = client.poll_transmit() else {
-            panic!("no attempt to open");
-        };
-        let mut link = Link::new(NodeId(0), socket, network, Seed(1));
+        let mut link = Link::new(NodeId(0), (0, 0), 0, network, Seed(1));
         let mut last = Instant::EPOCH;
         for millis in 0..1_000 {
             let now = Instant::EPOCH + Duration::from_millis(millis);
-            let at = link.arrival(End::Node, now);
+            let at = link.arrival(End::Node, &Carried::Opened, &Weather::default(), now);
             assert!(at >= last && at >= now + network.delay);
             last = at;
         }

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
+use std::collections::VecDeque;
 
 /// The seed of a world.
 ///
@@ -72,28 +73,55 @@ impl fmt::Display for SeedError {
 
 impl core::error::Error for SeedError {}
 
-/// The draws of one component.
+/// The draws of one component, or the choices that a fuzzer makes instead.
 #[derive(Debug)]
-pub(crate) struct Draw(u64);
+pub(crate) enum Draw {
+    Seeded(u64),
+    /// What is left of a fuzzer's bytes; when there are no more, every choice is the first.
+    Chosen(VecDeque<u8>),
+}
 
 impl Draw {
     pub(crate) const fn new(seed: Seed) -> Self {
-        Self(seed.0)
+        Self::Seeded(seed.0)
     }
 
-    /// SplitMix64.
-    pub(crate) const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+    pub(crate) fn chosen(bytes: &[u8]) -> Self {
+        Self::Chosen(bytes.iter().copied().collect())
+    }
+
+    /// Whether there is more to choose from.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self, Self::Chosen(bytes) if bytes.is_empty())
+    }
+
+    /// SplitMix64, or the next eight bytes.
+    pub(crate) fn next(&mut self) -> u64 {
+        match self {
+            Self::Seeded(state) => {
+                *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+                let mut z = *state;
+                z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+                z ^ (z >> 31)
+            }
+            Self::Chosen(bytes) => take(bytes, 8),
+        }
     }
 
     /// A number below `bound`, which is not zero.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        let product = u128::from(self.next()) * u128::from(bound);
-        (product >> 64) as u64
+        match self {
+            Self::Seeded(_) => {
+                let product = u128::from(self.next()) * u128::from(bound);
+                (product >> 64) as u64
+            }
+            // As few bytes as will do, so that a fuzzer's change of one changes one choice.
+            Self::Chosen(bytes) => {
+                let count = (64 - (bound - 1).leading_zeros()).div_ceil(8).max(1);
+                take(bytes, count) % bound
+            }
+        }
     }
 
     /// A span in `0..=max`, in whole microseconds.
@@ -101,6 +129,10 @@ impl Draw {
         let micros = u64::try_from(max.as_micros()).unwrap_or(u64::MAX - 1);
         Duration::from_micros(self.below(micros.saturating_add(1)))
     }
+}
+
+fn take(bytes: &mut VecDeque<u8>, count: u32) -> u64 {
+    (0..count).fold(0, |number, _| number << 8 | u64::from(bytes.pop_front().unwrap_or(0)))
 }
 
 /// FNV-1a, 64 bits: the same on every platform and in every version.

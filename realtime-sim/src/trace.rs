@@ -4,45 +4,132 @@
 //! so no token that travels in one can end up in a log; the hash covers the frames all the same.
 
 use core::fmt;
+use core::hash::{Hash, Hasher};
 
 use realtime_proto::manager::{LeaseEvent, ManagerEvent};
 use realtime_proto::wire::{self, Sender, Vsn};
 use realtime_proto::{ChannelEvent, Event, Frame, Gap, Instant, Recovery, Stream};
 
-use crate::seed::Hash;
+use crate::NodeId;
 
-/// The record of a run.
-#[derive(Debug)]
-pub(crate) struct Trace {
-    hash: Hash,
-    lines: u64,
-    sink: Option<fn(&str)>,
+/// Where something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Who {
+    /// At a client or a manager.
+    Node(NodeId),
+    /// At a server, counted from 0.
+    Server(usize),
+    /// In the world at large.
+    World,
 }
 
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(node) => node.fmt(f),
+            Self::Server(0) => f.write_str("server"),
+            Self::Server(number) => write!(f, "server{number}"),
+            Self::World => f.write_str("world"),
+        }
+    }
+}
+
+/// One change of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// When, by the world's clock.
+    pub at: Instant,
+    /// Where.
+    pub who: Who,
+    /// What, in one word: `opens`, `sends`, `receives`, `closes`, `tells`, or the word of a fault.
+    pub word: &'static str,
+    /// The details, without payloads.
+    pub detail: String,
+    /// Of what was received: where it came from and when it left.
+    pub from: Option<(Who, Instant)>,
+}
+
+/// Fixed columns: when, where, what, and the details.
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, who) = (self.at.to_string(), self.who.to_string());
+        write!(f, "{at:>12}  {who:<6} {:<8} {}", self.word, self.detail)
+    }
+}
+
+/// Where the lines of a trace go.
+#[derive(Clone, Copy, Debug, Default)]
+enum Sink {
+    #[default]
+    Nowhere,
+    Print(fn(&str)),
+    Keep,
+}
+
+/// The record of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    hash: Rolling,
+    lines: u64,
+    sink: Sink,
+    kept: Vec<Record>,
+}
+
+/// More records than this are no trace that anybody reads.
+const RECORDS_MAX: usize = 5_000_000;
+
 impl Trace {
-    pub(crate) const fn new() -> Self {
-        Self { hash: Hash::new(), lines: 0, sink: None }
-    }
-
     pub(crate) const fn print_to(&mut self, sink: fn(&str)) {
-        self.sink = Some(sink);
+        self.sink = Sink::Print(sink);
     }
 
-    /// Writes down one change; `bytes` count for the hash and are not shown.
+    pub(crate) const fn keep(&mut self) {
+        self.sink = Sink::Keep;
+    }
+
+    pub(crate) fn kept(&self) -> &[Record] {
+        &self.kept
+    }
+
+    /// Whether anybody reads the lines; otherwise details need not be made.
+    pub(crate) const fn is_read(&self) -> bool {
+        !matches!(self.sink, Sink::Nowhere)
+    }
+
+    /// Writes down one change. `counts` is what counts for the hash besides the time, the place
+    /// and the word; `detail` is asked for only when somebody reads it.
     pub(crate) fn write(
         &mut self,
-        now: Instant,
-        who: &dyn fmt::Display,
-        what: &str,
-        detail: &str,
-        bytes: &[u8],
+        at: Instant,
+        who: Who,
+        word: &'static str,
+        counts: impl Hash,
+        detail: impl FnOnce() -> String,
     ) {
-        let line = format!("{:>12}  {:<6} {what:<8} {detail}", now.to_string(), who.to_string());
+        self.write_from(at, who, word, None, counts, detail);
+    }
+
+    pub(crate) fn write_from(
+        &mut self,
+        at: Instant,
+        who: Who,
+        word: &'static str,
+        from: Option<(Who, Instant)>,
+        counts: impl Hash,
+        detail: impl FnOnce() -> String,
+    ) {
         self.lines += 1;
-        self.hash.write(line.as_bytes());
-        self.hash.write(bytes);
-        if let Some(sink) = self.sink {
-            sink(&line);
+        (at, who, word).hash(&mut self.hash);
+        counts.hash(&mut self.hash);
+        match self.sink {
+            Sink::Nowhere => {}
+            Sink::Print(print) => {
+                print(&Record { at, who, word, detail: detail(), from }.to_string());
+            }
+            Sink::Keep => {
+                assert!(self.kept.len() < RECORDS_MAX, "the trace has {RECORDS_MAX} records");
+                self.kept.push(Record { at, who, word, detail: detail(), from });
+            }
         }
     }
 
@@ -51,7 +138,54 @@ impl Trace {
     }
 
     pub(crate) const fn hash(&self) -> u64 {
-        self.hash.value()
+        self.hash.0
+    }
+}
+
+/// A hash of all that was written, eight bytes at a time; the same on every platform.
+#[derive(Debug, Default)]
+struct Rolling(u64);
+
+impl Rolling {
+    const fn mix(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+
+impl Hasher for Rolling {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let mut words = bytes.chunks_exact(8);
+        for word in &mut words {
+            self.mix(u64::from_le_bytes(word.try_into().expect("a chunk of eight")));
+        }
+        let (rest, mut last) = (words.remainder(), [0; 8]);
+        last[..rest.len()].copy_from_slice(rest);
+        self.mix(u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56);
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.mix(number.into());
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.mix(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.mix(number);
+    }
+
+    // As wide as the platform is, and the same on all.
+    fn write_usize(&mut self, number: usize) {
+        self.mix(number as u64);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.mix(number as u64);
     }
 }
 

@@ -1,29 +1,43 @@
-//! A world of nodes, one server, and the links between them, on virtual time.
+//! A world of nodes, servers, and the links between them, on virtual time.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use realtime_proto::manager::{Manager, ManagerConfig, ManagerEvent};
 use realtime_proto::server::{Server, ServerConfig, ServerEvent, SessionId};
 use realtime_proto::{Client, Config, Event, Instant};
 
-use crate::NodeId;
 use crate::agenda::Agenda;
-use crate::link::{Carried, End, Link, Network};
-use crate::machine::{Driven, Logged, Machine};
-use crate::node::Node;
+use crate::backend::Backend;
+use crate::host::{App, Host, Hosted, Log};
+use crate::link::{End, Link, Network, Parcel};
+use crate::node::{Node, Sleep};
 use crate::oracle::Oracle;
 use crate::seed::Seed;
-use crate::trace::Trace;
+use crate::subject::{ClientSubject, ManagerSubject, Subject, Told};
+use crate::trace::{Record, Trace};
+use crate::{Finding, NodeId};
 
 /// What the agenda holds.
 #[derive(Debug)]
 pub(crate) enum Due {
-    Arrival { link: u64, to: End, carried: Carried },
+    Arrival {
+        link: u64,
+        to: End,
+        parcel: Parcel,
+    },
     Wake(NodeId),
+    /// A driver has been stuck in a write since then.
+    WriteTimeout {
+        node: NodeId,
+        link: u64,
+        since: Instant,
+    },
+    /// Something that lasted is over.
+    Over(crate::fault::Lasting),
 }
 
-/// Clients, one server and the links between them, all made from one seed.
+/// Clients, servers and the links between them, all made from one seed.
 ///
 /// Time passes only in [`run_until`](Self::run_until), [`run_for`](Self::run_for) and
 /// [`step`](Self::step), and as fast as the machine can compute. Whatever happens, the world checks
@@ -52,14 +66,23 @@ pub struct World {
     pub(crate) seed: Seed,
     pub(crate) now: Instant,
     pub(crate) network: Network,
-    pub(crate) server: Server,
-    pub(crate) server_log: Vec<(Instant, ServerEvent)>,
+    pub(crate) backends: Vec<Backend>,
+    pub(crate) server_log: Log<ServerEvent>,
     pub(crate) nodes: Vec<Node>,
+    /// The deadlines of the nodes, in order.
+    pub(crate) deadlines: BTreeSet<(Instant, NodeId)>,
     pub(crate) links: BTreeMap<u64, Link>,
-    pub(crate) sessions: BTreeMap<SessionId, u64>,
+    pub(crate) sessions: BTreeMap<(usize, SessionId), u64>,
     pub(crate) next_link: u64,
     pub(crate) agenda: Agenda<Due>,
     pub(crate) trace: Trace,
+    pub(crate) oracle: Oracle,
+    /// Whether a finding is kept for whoever runs the world instead of ending it.
+    pub(crate) keeps_findings: bool,
+    /// Whether what nodes are told is overheard by whoever runs the world.
+    pub(crate) listens: bool,
+    pub(crate) overheard: Vec<(NodeId, Told)>,
+    pub(crate) told: Vec<Told>,
     steps: u64,
     steps_at_this_instant: u32,
 }
@@ -76,14 +99,20 @@ impl World {
             seed,
             now,
             network: Network::default(),
-            server: Server::new(ServerConfig::default(), seed.child("server", 0).0, now),
-            server_log: Vec::new(),
+            backends: vec![Backend::new(ServerConfig::default(), seed.child("server", 0).0, now)],
+            server_log: Log::Kept(Vec::new()),
             nodes: Vec::new(),
+            deadlines: BTreeSet::new(),
             links: BTreeMap::new(),
             sessions: BTreeMap::new(),
             next_link: 0,
             agenda: Agenda::new(),
-            trace: Trace::new(),
+            trace: Trace::default(),
+            oracle: Oracle::default(),
+            keeps_findings: false,
+            listens: false,
+            overheard: Vec::new(),
+            told: Vec::new(),
             steps: 0,
             steps_at_this_instant: 0,
         }
@@ -92,7 +121,21 @@ impl World {
     /// The same world with other server settings.
     #[must_use]
     pub fn with_server(mut self, config: ServerConfig) -> Self {
-        self.server.set_config(config);
+        for backend in &mut self.backends {
+            backend.server.set_config(config.clone());
+        }
+        self
+    }
+
+    /// The same world with so many servers behind the one address, all set alike. They share
+    /// nothing; a node's connections go to the first until it is rerouted.
+    #[must_use]
+    pub fn with_servers(mut self, count: usize) -> Self {
+        let config = self.backends[0].server.config().clone();
+        for number in self.backends.len()..count.max(1) {
+            let seed = self.seed.child("server", number as u64).0;
+            self.backends.push(Backend::new(config.clone(), seed, self.now));
+        }
         self
     }
 
@@ -117,25 +160,119 @@ impl World {
         self
     }
 
+    /// The same world; each line of the trace is kept for [`records`](Self::records).
+    #[must_use]
+    pub const fn with_records(mut self) -> Self {
+        self.trace.keep();
+        self
+    }
+
+    /// What was recorded, with [`with_records`](Self::with_records).
+    #[must_use]
+    pub fn records(&self) -> &[Record] {
+        self.trace.kept()
+    }
+
     /// Adds a client that is offline.
     pub fn add_client(&mut self, config: Config) -> NodeId {
         let client = Client::new(config, self.next_seed(), self.now);
-        self.add(Driven::Client(Box::new(Logged::new(client)), Oracle::default()))
+        self.add(ClientSubject::plain(client))
     }
 
     /// Adds a channel manager that is offline.
     pub fn add_manager(&mut self, config: ManagerConfig) -> NodeId {
         let manager = Manager::new(config, self.next_seed(), self.now);
-        self.add(Driven::Manager(Box::new(Logged::new(manager))))
+        self.add(ManagerSubject::plain(manager))
     }
 
-    fn next_seed(&self) -> u64 {
+    /// Adds a client of any kind.
+    pub fn add(&mut self, subject: impl Subject) -> NodeId {
+        self.host(Box::new(Hosted::new(subject)))
+    }
+
+    pub(crate) fn host(&mut self, host: Box<dyn Host>) -> NodeId {
+        self.nodes.push(Node::new(host, self.network));
+        let id = NodeId(self.nodes.len() - 1);
+        self.flush(id);
+        id
+    }
+
+    pub(crate) fn next_seed(&self) -> u64 {
         self.seed.child("node", self.nodes.len() as u64).0
     }
 
-    fn add(&mut self, driven: Driven) -> NodeId {
-        self.nodes.push(Node::new(driven, self.network));
-        NodeId(self.nodes.len() - 1)
+    /// Sets what a node's application does when it is told something; see [`App`].
+    ///
+    /// # Panics
+    ///
+    /// When the node is not an `S`.
+    pub fn set_app<S: Subject>(&mut self, node: NodeId, app: impl App<S>) {
+        self.hosted_mut::<S>(node).set_app(app);
+    }
+
+    /// Sets what the application of a client does when it is told something.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use realtime_proto::{Client, Config, Event, Instant, Secret};
+    /// use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(1);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.on_client_event(ana, |event: &Event, client: &mut Client, now: Instant| {
+    ///     if matches!(event, Event::TokenNeeded { .. }) {
+    ///         client.set_access_token(Some(Secret::from("a new one")), now);
+    ///     }
+    /// });
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When the node is not a client.
+    pub fn on_client_event(
+        &mut self,
+        node: NodeId,
+        mut react: impl FnMut(&Event, &mut Client, Instant) + 'static,
+    ) {
+        let app = move |event: &Event, subject: &mut ClientSubject, now: Instant| {
+            react(event, &mut subject.client, now);
+        };
+        self.hosted_mut::<ClientSubject>(node).set_app(app);
+    }
+
+    /// Sets what the application of a manager does when it is told something.
+    ///
+    /// # Panics
+    ///
+    /// When the node is not a manager.
+    pub fn on_manager_event(
+        &mut self,
+        node: NodeId,
+        mut react: impl FnMut(&ManagerEvent, &mut Manager, Instant) + 'static,
+    ) {
+        let app = move |event: &ManagerEvent, subject: &mut ManagerSubject, now: Instant| {
+            react(event, &mut subject.manager, now);
+        };
+        self.hosted_mut::<ManagerSubject>(node).set_app(app);
+    }
+
+    /// Gives a client of any kind commands at this instant, and carries out what it asks for.
+    ///
+    /// # Panics
+    ///
+    /// When the node is not an `S`.
+    pub fn with<S: Subject, T>(
+        &mut self,
+        node: NodeId,
+        command: impl FnOnce(&mut S, Instant) -> T,
+    ) -> T {
+        let now = self.nodes[node.0].clock.read(self.now);
+        let result = command(&mut self.hosted_mut::<S>(node).subject, now);
+        self.flush(node);
+        result
     }
 
     /// Gives a client commands at this instant, and carries out what it asks for.
@@ -148,12 +285,7 @@ impl World {
         node: NodeId,
         command: impl FnOnce(&mut Client, Instant) -> T,
     ) -> T {
-        let Driven::Client(logged, _) = &mut self.nodes[node.0].driven else {
-            panic!("{node} is a manager; use `manager`");
-        };
-        let result = command(&mut logged.machine, self.now);
-        self.flush(node);
-        result
+        self.with(node, |subject: &mut ClientSubject, now| command(&mut subject.client, now))
     }
 
     /// Gives a manager commands at this instant, and carries out what it asks for.
@@ -166,19 +298,23 @@ impl World {
         node: NodeId,
         command: impl FnOnce(&mut Manager, Instant) -> T,
     ) -> T {
-        let Driven::Manager(logged) = &mut self.nodes[node.0].driven else {
-            panic!("{node} is a client; use `client`");
-        };
-        let result = command(&mut logged.machine, self.now);
-        self.flush(node);
+        self.with(node, |subject: &mut ManagerSubject, now| command(&mut subject.manager, now))
+    }
+
+    /// Gives the first server commands at this instant, a row change for instance.
+    pub fn server<T>(&mut self, command: impl FnOnce(&mut Server, Instant) -> T) -> T {
+        let result = command(&mut self.backends[0].server, self.now);
+        self.flush_server(0);
         result
     }
 
-    /// Gives the server commands at this instant, a row change for instance.
-    pub fn server<T>(&mut self, command: impl FnOnce(&mut Server, Instant) -> T) -> T {
-        let result = command(&mut self.server, self.now);
-        self.flush_server();
-        result
+    fn hosted<S: Subject>(&self, node: NodeId) -> &Hosted<S> {
+        self.nodes[node.0].host.as_any().downcast_ref().unwrap_or_else(|| wrong_kind::<S>(node))
+    }
+
+    pub(crate) fn hosted_mut<S: Subject>(&mut self, node: NodeId) -> &mut Hosted<S> {
+        let host = self.nodes[node.0].host.as_any_mut();
+        host.downcast_mut().unwrap_or_else(|| wrong_kind::<S>(node))
     }
 
     /// All that a client told, with the time it did.
@@ -188,10 +324,7 @@ impl World {
     /// When the node is a manager.
     #[must_use]
     pub fn log(&self, node: NodeId) -> &[(Instant, Event)] {
-        match &self.nodes[node.0].driven {
-            Driven::Client(logged, _) => &logged.log,
-            Driven::Manager(_) => panic!("{node} is a manager; use `manager_log`"),
-        }
+        self.hosted::<ClientSubject>(node).log.entries()
     }
 
     /// All that a client told since the last call.
@@ -200,10 +333,7 @@ impl World {
     ///
     /// When the node is a manager.
     pub fn take_log(&mut self, node: NodeId) -> Vec<(Instant, Event)> {
-        match &mut self.nodes[node.0].driven {
-            Driven::Client(logged, _) => core::mem::take(&mut logged.log),
-            Driven::Manager(_) => panic!("{node} is a manager; use `take_manager_log`"),
-        }
+        self.hosted_mut::<ClientSubject>(node).log.take()
     }
 
     /// All that a manager told, with the time it did.
@@ -213,10 +343,7 @@ impl World {
     /// When the node is a client.
     #[must_use]
     pub fn manager_log(&self, node: NodeId) -> &[(Instant, ManagerEvent)] {
-        match &self.nodes[node.0].driven {
-            Driven::Manager(logged) => &logged.log,
-            Driven::Client(..) => panic!("{node} is a client; use `log`"),
-        }
+        self.hosted::<ManagerSubject>(node).log.entries()
     }
 
     /// All that a manager told since the last call.
@@ -225,16 +352,13 @@ impl World {
     ///
     /// When the node is a client.
     pub fn take_manager_log(&mut self, node: NodeId) -> Vec<(Instant, ManagerEvent)> {
-        match &mut self.nodes[node.0].driven {
-            Driven::Manager(logged) => core::mem::take(&mut logged.log),
-            Driven::Client(..) => panic!("{node} is a client; use `take_log`"),
-        }
+        self.hosted_mut::<ManagerSubject>(node).log.take()
     }
 
-    /// All that the server told, with the time it did.
+    /// All that the servers told, with the time they did.
     #[must_use]
     pub fn server_log(&self) -> &[(Instant, ServerEvent)] {
-        &self.server_log
+        self.server_log.entries()
     }
 
     /// Every frame that a node sent: when, and in one line its refs, topic and event.
@@ -267,12 +391,17 @@ impl World {
         self.trace.hash()
     }
 
+    /// What does not hold, in a world that keeps its findings.
+    pub(crate) const fn finding(&self) -> Option<&Finding> {
+        self.oracle.finding.as_ref()
+    }
+
     /// When the next thing happens; `None` when nothing will without a command.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
-        let timeouts = self.nodes.iter().filter_map(Node::timeout);
-        let next = [self.agenda.next_at(), self.server.poll_timeout()];
-        next.into_iter().flatten().chain(timeouts).min()
+        let node = self.deadlines.first().map(|(at, _)| *at);
+        let servers = self.backends.iter().filter_map(Backend::poll_timeout);
+        servers.chain(node).chain(self.agenda.next_at()).min()
     }
 
     /// Lets the next thing happen, and tells whether there was one.
@@ -288,31 +417,44 @@ impl World {
         }
         self.steps += 1;
         self.steps_at_this_instant += 1;
-        assert!(
-            self.steps_at_this_instant < STEPS_PER_INSTANT_MAX,
-            "the world of seed {} does not get past {}",
-            self.seed,
-            self.now,
-        );
         let now = self.now;
+        if self.steps_at_this_instant >= STEPS_PER_INSTANT_MAX {
+            self.oracle.find("G7", now, || "the world does not get past this instant".into());
+            self.complain();
+            return false;
+        }
         if let Some(due) = self.agenda.pop_due(now) {
             match due {
-                Due::Arrival { link, to, carried } => self.on_arrival(link, to, carried),
+                Due::Arrival { link, to, parcel } => self.on_arrival(link, to, parcel),
                 Due::Wake(node) => self.wake(node),
+                Due::WriteTimeout { node, link, since } => self.on_write_timeout(node, link, since),
+                Due::Over(lasting) => self.on_over(lasting),
             }
-        } else if self.server.poll_timeout().is_some_and(|at| at <= now) {
-            self.server.handle_timeout(now);
-            self.flush_server();
-        } else if let Some(due) = self.nodes.iter().position(|node| node.is_due(now)) {
-            self.let_time_out(NodeId(due));
+        } else if let Some(server) =
+            self.backends.iter().position(|it| it.poll_timeout().is_some_and(|at| at <= now))
+        {
+            self.backends[server].handle_timeout(now);
+            self.flush_server(server);
+        } else if let Some((_, node)) = self.deadlines.first().copied() {
+            self.let_time_out(node);
         }
+        self.complain();
         true
+    }
+
+    /// A world that nobody watches ends with the first thing that does not hold.
+    fn complain(&self) {
+        if let (false, Some(finding)) = (self.keeps_findings, self.finding()) {
+            panic!("seed {}: {finding}", self.seed);
+        }
     }
 
     /// Lets everything happen up to and including `until`, which is the time afterwards.
     pub fn run_until(&mut self, until: Instant) {
         while self.next_at().is_some_and(|at| at <= until) {
-            self.step();
+            if !self.step() || self.oracle.finding.is_some() {
+                break;
+            }
         }
         self.now = self.now.max(until);
     }
@@ -351,6 +493,9 @@ impl World {
             if done(self) {
                 return Some(self.now.saturating_duration_since(start));
             }
+            if self.oracle.finding.is_some() {
+                return None;
+            }
             if self.next_at().is_none_or(|at| at > until) {
                 self.now = until;
                 return None;
@@ -362,13 +507,39 @@ impl World {
     /// A node's own deadline came. Whatever it does, the next one is later (G7).
     pub(crate) fn let_time_out(&mut self, id: NodeId) {
         let now = self.now;
-        self.nodes[id.0].driven.handle_timeout(now);
+        let node = &mut self.nodes[id.0];
+        let clock = node.clock.read(now);
+        node.host.handle_timeout(clock);
         self.flush(id);
-        let next = self.nodes[id.0].driven.poll_timeout();
-        assert!(
-            next.is_none_or(|next| next > now),
-            "{id} of seed {} does not get past {now}: its next deadline is {next:?} (G7)",
-            self.seed,
-        );
+        let node = &self.nodes[id.0];
+        if !node.reads || node.sleep != Sleep::Awake || node.write_blocked.is_some() {
+            return;
+        }
+        let next = node.host.poll_timeout();
+        if next.is_some_and(|next| next <= clock) {
+            self.oracle.find("G7", now, || {
+                format!("{id} does not get past {clock}: its next deadline is {next:?}")
+            });
+        }
     }
+}
+
+impl<E> Log<E> {
+    fn entries(&self) -> &[(Instant, E)] {
+        match self {
+            Self::Kept(entries) => entries,
+            Self::Dropped => &[],
+        }
+    }
+
+    fn take(&mut self) -> Vec<(Instant, E)> {
+        match self {
+            Self::Kept(entries) => core::mem::take(entries),
+            Self::Dropped => Vec::new(),
+        }
+    }
+}
+
+fn wrong_kind<S>(node: NodeId) -> ! {
+    panic!("{node} is not a {}", core::any::type_name::<S>())
 }

@@ -1,0 +1,354 @@
+//! Steps that are carried out.
+
+use core::time::Duration;
+
+use realtime_proto::CloseReason;
+use realtime_proto::server::RowChange;
+
+use super::{Stage, payload};
+use crate::NodeId;
+use crate::credentials::BEGIN;
+use crate::fault::Lasting;
+use crate::link::End;
+use crate::node::{Reception, Sleep};
+use crate::scenario::{ActorId, Data, Fault, Op, TopicId};
+use crate::subject::{Role, TABLE};
+use crate::world::Due;
+
+/// So few bytes a second pass a slow link.
+const SLOW_BYTES_PER_SECOND: u32 = 400;
+/// Larger than any client takes.
+pub(crate) const GIANT_BYTES: usize = 5_000_001;
+
+impl Stage<'_> {
+    pub(super) fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Act(who, act) => self.act(*who, act),
+            Op::Data(data) => self.data(data),
+            Op::Fault(fault) => self.break_something(fault),
+        }
+        self.listen();
+    }
+
+    /// Something happens in the database, on every server alike, or once it is back.
+    pub(super) fn data(&mut self, data: &Data) {
+        if self.outage_until.is_some() {
+            self.waiting.push(data.clone());
+            return;
+        }
+        let (number, now) = (self.number(), self.world.now);
+        let payload = payload(number);
+        let row = || {
+            let record = format!("{{\"id\":1,\"n\":{number}}}");
+            realtime_proto::Payload::from_json(record).expect("a record is JSON")
+        };
+        match data {
+            Data::Insert {} | Data::Update {} => {
+                let change = if matches!(data, Data::Insert {}) {
+                    RowChange::insert(TABLE, row())
+                } else {
+                    RowChange::update(TABLE, row(), None)
+                };
+                let change = change.expect("a record is an object");
+                self.world.oracle.on_change(number, now);
+                for server in 0..self.world.backends.len() {
+                    self.world.backends[server].server.change(&change, now);
+                    self.world.flush_server(server);
+                }
+            }
+            Data::Store { topic } | Data::Announce { topic } => {
+                let spec = &self.scenario.cast.topics[usize::from(topic.0)];
+                let stored = matches!(data, Data::Store { .. });
+                self.world.oracle.on_announced(*topic, number, stored, now);
+                for server in 0..self.world.backends.len() {
+                    let backend = &mut self.world.backends[server].server;
+                    if stored {
+                        backend.send_from_database(&spec.topic, "n", &payload, true, now);
+                    } else {
+                        backend.broadcast(&spec.topic, "n", &payload, now);
+                    }
+                    self.world.flush_server(server);
+                }
+            }
+        }
+    }
+
+    fn node(&self, who: ActorId) -> NodeId {
+        self.actors[usize::from(who.0)].node
+    }
+
+    fn topic(&self, topic: TopicId) -> String {
+        self.scenario.cast.topics[usize::from(topic.0)].topic.clone()
+    }
+
+    /// The server that the next connection of an application goes to.
+    fn server_of(&self, who: ActorId) -> usize {
+        self.world.nodes[self.node(who).0].server
+    }
+
+    fn over(&mut self, span: Duration, lasting: Lasting) {
+        self.world.agenda.plan(self.world.now + span, Due::Over(lasting));
+    }
+
+    fn break_something(&mut self, fault: &Fault) {
+        self.break_link(fault);
+        self.break_server(fault);
+        self.break_machine(fault);
+        for server in 0..self.world.backends.len() {
+            self.world.flush_server(server);
+        }
+    }
+
+    /// What happens to connections, and to attempts to have one.
+    fn break_link(&mut self, fault: &Fault) {
+        let world = &mut self.world;
+        let node = |who: &ActorId| self.actors[usize::from(who.0)].node;
+        match fault {
+            Fault::Cut { who } => world.cut(node(who)),
+            Fault::Vanish { who } => {
+                for link in world.links_of(node(who)) {
+                    world.break_link(link, false, true);
+                }
+            }
+            Fault::Abandon { who } => {
+                for link in world.links_of(node(who)) {
+                    world.break_link(link, true, false);
+                }
+            }
+            Fault::Mute { who, span } => world.hold(node(who), &[End::Server], Some(*span)),
+            Fault::Deafen { who, span } => world.hold(node(who), &[End::Node], Some(*span)),
+            Fault::Stall { who, span } => {
+                world.hold(node(who), &[End::Server, End::Node], Some(*span));
+            }
+            Fault::Part { who, span } => {
+                world.partition(node(who));
+                self.over(*span, Lasting::Parting(node(who)));
+            }
+            Fault::Close { who, code } => world.close(node(who), code.number(), ""),
+            Fault::Refuse { who, status, times } => {
+                let reason = refused(status.number(), None);
+                world.receive_next(node(who), Reception::Fail(reason), *times);
+            }
+            Fault::RetryAfter { who, status, span } => {
+                let reason = refused(status.number(), Some(*span));
+                world.receive_next(node(who), Reception::Fail(reason), 1);
+            }
+            Fault::SlowUpgrade { who, span, times } => {
+                world.receive_next(node(who), Reception::Late(*span), *times);
+            }
+            Fault::SilentUpgrade { who, times } => {
+                world.receive_next(node(who), Reception::Silence, *times);
+            }
+            Fault::Unreachable { who, times } => {
+                let detail = "no route to host".into();
+                let reason = CloseReason::Unreachable { detail };
+                world.receive_next(node(who), Reception::Fail(reason), *times);
+            }
+            Fault::Flap { who, times } => world.receive_next(node(who), Reception::Flap, *times),
+            Fault::Delay { who, delay, span } => {
+                world.nodes[node(who).0].weather.delay = *delay;
+                self.over(*span, Lasting::Weather(node(who)));
+            }
+            Fault::Jitter { who, jitter, span } => {
+                world.nodes[node(who).0].weather.jitter = *jitter;
+                self.over(*span, Lasting::Weather(node(who)));
+            }
+            Fault::SlowWriter { who, span } => {
+                world.nodes[node(who).0].weather.up_rate = Some(SLOW_BYTES_PER_SECOND);
+                self.over(*span, Lasting::Weather(node(who)));
+            }
+            Fault::SlowReader { who, span } => {
+                world.nodes[node(who).0].weather.down_rate = Some(SLOW_BYTES_PER_SECOND);
+                self.over(*span, Lasting::Weather(node(who)));
+            }
+            Fault::Split { who, span } => {
+                world.nodes[node(who).0].weather.splits = true;
+                self.over(*span, Lasting::Weather(node(who)));
+            }
+            Fault::Coalesce { who, every, span } => {
+                world.nodes[node(who).0].weather.coalesces = Some(*every);
+                self.over(*span, Lasting::Weather(node(who)));
+            }
+            Fault::TooLarge { who } => world.close(node(who), 1009, ""),
+            Fault::Reroute { who } => {
+                let server = (self.server_of(*who) + 1) % self.world.backends.len();
+                self.world.reroute(self.node(*who), server);
+            }
+            _ => {}
+        }
+    }
+
+    /// What a server does wrong.
+    fn break_server(&mut self, fault: &Fault) {
+        let now = self.world.now;
+        match fault {
+            Fault::Crash { who, topic } => {
+                let topic = self.topic(*topic);
+                let server = self.server_of(*who);
+                for session in self.world.backends[server].sessions_of(self.node(*who)) {
+                    self.world.backends[server].server.crash_channel(session, &topic, now);
+                }
+            }
+            Fault::Shut { who, topic, why } => {
+                let topic = self.topic(*topic);
+                let server = self.server_of(*who);
+                for session in self.world.backends[server].sessions_of(self.node(*who)) {
+                    self.world.backends[server].server.shut_channel(
+                        session,
+                        &topic,
+                        why.text(),
+                        now,
+                    );
+                }
+            }
+            Fault::Kill { server, down } => {
+                let server = usize::from(server.0);
+                for link in self.links_to(server) {
+                    self.world.break_link(link, true, true);
+                }
+                let detail = "connection refused".into();
+                self.away(server, CloseReason::Unreachable { detail }, *down);
+            }
+            Fault::Restart { server, down } => {
+                let server = usize::from(server.0);
+                self.world.backends[server].server.close_all(1012, "", now);
+                self.world.flush_server(server);
+                self.away(server, refused(503, None), *down);
+            }
+            Fault::Drain { server, span } => {
+                let server = usize::from(server.0);
+                let links = self.links_to(server);
+                let count = links.len().max(1) as u32;
+                for (at, link) in links.into_iter().enumerate() {
+                    self.over(*span * at as u32 / count, Lasting::Draining { link });
+                }
+                self.away(server, refused(503, None), *span);
+            }
+            Fault::JoinRate { who, span } => {
+                let node = self.node(*who);
+                self.world.close(node, 1001, "");
+                let reason = refused(429, Some(*span));
+                self.world.receive_next(node, Reception::Fail(reason), 1);
+            }
+            Fault::ChangesFail { topic, span } => {
+                let topic = self.topic(*topic);
+                for backend in &mut self.world.backends {
+                    let text = "Too many database timeouts";
+                    backend.server.fail_changes(&topic, text, Some(*span), now);
+                }
+            }
+            Fault::ChangesRefused { topic } => {
+                let topic = self.topic(*topic);
+                for backend in &mut self.world.backends {
+                    let text = "Unable to subscribe to changes with given parameters. Please check \
+                                Realtime is enabled for the given connect parameters";
+                    backend.server.fail_changes(&topic, text, None, now);
+                }
+            }
+            Fault::DatabaseOutage { span } => {
+                let until = now + *span;
+                self.outage_until = Some(self.outage_until.map_or(until, |at| at.max(until)));
+            }
+            _ => self.make_mischief(fault),
+        }
+    }
+
+    fn links_to(&self, server: usize) -> Vec<u64> {
+        let links = self.world.links.iter().filter(|(_, link)| link.server == server);
+        links.map(|(id, _)| *id).collect()
+    }
+
+    fn away(&mut self, server: usize, reason: CloseReason, span: Duration) {
+        self.world.backends[server].away = Some(reason);
+        self.over(span, Lasting::Absence(server));
+    }
+
+    /// What a server does wrong frame by frame.
+    fn make_mischief(&mut self, _: &Fault) {}
+
+    /// What happens to machines, clocks and applications.
+    fn break_machine(&mut self, fault: &Fault) {
+        let now = self.world.now;
+        match fault {
+            Fault::Suspend { who, span } => self.world.suspend(self.node(*who), *span),
+            Fault::Hibernate { who, hours } => {
+                self.world.suspend(self.node(*who), Duration::from_secs(3_600) * *hours);
+            }
+            Fault::DriverStall { who, span } => {
+                self.world.put_to_sleep(self.node(*who), Sleep::Hanging, *span);
+            }
+            Fault::ClockBack { who, span } => {
+                let node = self.node(*who);
+                self.world.nodes[node.0].clock.go_back(*span);
+                self.backwards += *span;
+                self.world.flush(node);
+            }
+            Fault::ClockStop { who, span } => {
+                let node = self.node(*who);
+                self.world.nodes[node.0].clock.stop(now);
+                self.world.refresh_deadline(node);
+                self.over(*span, Lasting::StoppedClock(node));
+            }
+            Fault::WallForward { who, span } => {
+                let unix = BEGIN + now.since_epoch() + *span;
+                self.set_wall(self.node(*who), unix);
+            }
+            Fault::WallBack { who, span } => {
+                let unix = (BEGIN + now.since_epoch()).saturating_sub(*span);
+                self.set_wall(self.node(*who), unix);
+            }
+            Fault::StopReading { who, span } => {
+                let node = self.node(*who);
+                self.world.nodes[node.0].reads = false;
+                self.world.refresh_deadline(node);
+                self.over(*span, Lasting::Deafness(node));
+            }
+            Fault::TokenEnds { who, within } => self.set_token(*who, *within),
+            Fault::AppRestart { who } => self.restart(*who),
+            _ => {}
+        }
+    }
+
+    /// A process dies, and another one begins where it began.
+    fn restart(&mut self, who: ActorId) {
+        let (scenario, at) = (self.scenario, usize::from(who.0));
+        let node = self.node(who);
+        for link in self.world.links_of(node) {
+            self.world.break_link(link, true, false);
+            self.world.forget_links_of(node);
+        }
+        self.actors[at].restarts += 1;
+        let role = Role {
+            actor: &scenario.cast.actors[at],
+            cast: &scenario.cast,
+            restarts: self.actors[at].restarts,
+        };
+        let seed = self.world.seed.child("restart", u64::from(role.restarts) << 8 | at as u64).0;
+        let clock = self.world.nodes[node.0].clock.read(self.world.now);
+        let host = (self.restart)(&role, seed, clock);
+        let player = &mut self.world.nodes[node.0];
+        player.host = host;
+        player.inbox.clear();
+        player.write_blocked = None;
+        player.sleep = Sleep::Awake;
+        player.reads = true;
+        self.world.oracle.on_restarted(node);
+        self.world.refresh_deadline(node);
+        let wanted = core::mem::take(&mut self.actors[at].wanted);
+        self.actors[at].down = None;
+        self.dress(who);
+        if self.actors[at].online {
+            self.act(who, &crate::scenario::Act::Connect {});
+        }
+        for (topic, before) in wanted {
+            self.open(who, topic);
+            if before.shown.is_some() {
+                self.act(who, &crate::scenario::Act::Track { topic });
+            }
+        }
+    }
+}
+
+fn refused(status: u16, retry_after: Option<Duration>) -> CloseReason {
+    CloseReason::Refused { status, body: String::new(), retry_after }
+}

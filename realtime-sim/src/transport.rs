@@ -1,0 +1,440 @@
+//! What passes between nodes and servers: frames that leave, travel, arrive, and are taken.
+
+use core::time::Duration;
+
+use realtime_proto::wire::Sender;
+use realtime_proto::{CloseReason, Instant};
+
+use crate::NodeId;
+use crate::backend::Out;
+use crate::host::Asked;
+use crate::host::Log;
+use crate::link::{Carried, End, Link, Parcel};
+use crate::node::{Reception, Sleep};
+use crate::subject::Request;
+use crate::trace::{Who, describe_frame};
+use crate::world::{Due, World};
+
+/// More than this waits for no sleeping machine.
+const INBOX_MAX: usize = 100_000;
+/// More frames than this come from no scenario.
+const SENT_MAX: usize = 1_000_000;
+/// A write that is stuck for so long ends the connection, as in the adapter.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl World {
+    /// Something got to one end of a link, unless the link is held.
+    pub(crate) fn on_arrival(&mut self, id: u64, to: End, parcel: Parcel) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if self.nodes[link.node.0].partings > 0 {
+            link.wait(to, parcel);
+        } else if let Some(parcel) = link.take(to, parcel) {
+            self.deliver(id, to, parcel);
+        }
+    }
+
+    /// Delivers what a link held and need not hold any more.
+    pub(crate) fn deliver_released(&mut self, id: u64) {
+        for to in [End::Server, End::Node] {
+            while let Some(link) = self.links.get_mut(&id) {
+                if self.nodes[link.node.0].partings > 0 {
+                    break;
+                }
+                let Some(parcel) = link.next_released(to) else { break };
+                self.deliver(id, to, parcel);
+            }
+        }
+    }
+
+    pub(crate) fn deliver(&mut self, id: u64, to: End, parcel: Parcel) {
+        match to {
+            End::Node => self.deliver_to_node(id, parcel),
+            End::Server => self.deliver_to_server(id, parcel),
+        }
+        if self.links.get(&id).is_some_and(Link::is_over) {
+            self.links.remove(&id);
+        }
+    }
+
+    fn deliver_to_server(&mut self, id: u64, parcel: Parcel) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let (node, server) = (link.node, link.server);
+        match (parcel.carried, link.session) {
+            (Carried::Upgrade { target }, _) if link.wanted => self.receive(id, &target),
+            (Carried::Frame(frame), Some(session)) => {
+                let from = Some((Who::Node(node), parcel.left_at));
+                self.trace.write_from(
+                    now,
+                    Who::Server(server),
+                    "receives",
+                    from,
+                    frame.as_bytes(),
+                    || describe_frame(&frame, Sender::Client),
+                );
+                self.oracle.on_server_receives(server, session, node, &frame, now);
+                self.backends[server].handle_frame(session, frame, now);
+            }
+            (Carried::Ended, Some(session)) => {
+                link.session = None;
+                self.sessions.remove(&(server, session));
+                self.backends[server].handle_close(session, now);
+            }
+            // The attempt was given up, or the session is gone.
+            _ => {}
+        }
+        self.flush_server(server);
+        self.unblock(node);
+    }
+
+    /// A server is asked for a connection.
+    fn receive(&mut self, id: u64, target: &str) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let (node, server) = (link.node, link.server);
+        let mut late = Duration::ZERO;
+        let mut flaps = false;
+        match self.nodes[node.0].receptions.pop_front() {
+            Some(Reception::Fail(reason)) => {
+                return self.send(id, End::Node, Carried::Failed(reason));
+            }
+            Some(Reception::Silence) => return,
+            Some(Reception::Late(span)) => late = span,
+            Some(Reception::Flap) => flaps = true,
+            None => {}
+        }
+        match self.backends[server].accept(target, node, now) {
+            Ok(session) => {
+                link.session = Some(session);
+                self.sessions.insert((server, session), id);
+                self.oracle.on_accepted(server, session, node, now);
+                self.send_late(id, End::Node, Carried::Opened, late);
+                if flaps {
+                    self.end_session(id, true);
+                    let detail = "connection reset".into();
+                    self.send(id, End::Node, Carried::Failed(CloseReason::Lost { detail }));
+                }
+            }
+            Err(reason) => self.send_late(id, End::Node, Carried::Failed(reason), late),
+        }
+    }
+
+    /// Takes a link's session from its server, which is told unless it did it itself.
+    pub(crate) fn end_session(&mut self, id: u64, tell_server: bool) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let (server, Some(session)) = (link.server, link.session.take()) else { return };
+        self.sessions.remove(&(server, session));
+        if link.is_over() {
+            self.links.remove(&id);
+        }
+        if tell_server {
+            self.backends[server].handle_close(session, now);
+            self.flush_server(server);
+        }
+    }
+
+    /// Tells a node what arrived, as soon as it listens.
+    fn deliver_to_node(&mut self, id: u64, parcel: Parcel) {
+        let Some(link) = self.links.get(&id) else { return };
+        let name = link.node;
+        if !link.wanted {
+            return;
+        }
+        let node = &mut self.nodes[name.0];
+        if !node.inbox.is_empty() || !node.listens() {
+            assert!(node.inbox.len() < INBOX_MAX, "{INBOX_MAX} messages wait for {name}");
+            node.inbox.push_back((id, parcel));
+            return;
+        }
+        self.tell_node(id, parcel);
+        self.flush(name);
+    }
+
+    fn tell_node(&mut self, id: u64, parcel: Parcel) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if !link.wanted {
+            return;
+        }
+        let (name, socket, server) = (link.node, link.socket, link.server);
+        let node = &mut self.nodes[name.0];
+        let clock = node.clock.read(now);
+        let from = Some((Who::Server(server), parcel.left_at));
+        match parcel.carried {
+            Carried::Opened => {
+                link.open = true;
+                self.trace.write_from(now, Who::Node(name), "opened", from, socket, || {
+                    format!("socket {socket}")
+                });
+                node.host.handle_open(socket, clock);
+            }
+            Carried::Frame(frame) => {
+                self.trace.write_from(
+                    now,
+                    Who::Node(name),
+                    "receives",
+                    from,
+                    frame.as_bytes(),
+                    || describe_frame(&frame, Sender::Server),
+                );
+                self.oracle.on_node_receives(name, id, &frame, now);
+                node.host.handle_frame(socket, frame, clock);
+            }
+            Carried::Failed(reason) => {
+                (link.wanted, link.open) = (false, false);
+                self.trace.write_from(now, Who::Node(name), "lost", from, socket, || {
+                    format!("socket {socket}: {reason:?}")
+                });
+                self.oracle.on_socket_gone(name, id);
+                node.host.handle_close(socket, reason, clock);
+                if node.write_blocked.is_some_and(|(blocked, _)| blocked == id) {
+                    node.write_blocked = None;
+                }
+            }
+            Carried::Upgrade { .. } | Carried::Ended => unreachable!("those go to the server"),
+        }
+    }
+
+    /// A node that slept goes on. One that was suspended does first what its clock asks for, one
+    /// whose driver hung reads first.
+    pub(crate) fn wake(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id.0];
+        if node.sleep == Sleep::Awake || node.sleeps_until > self.now {
+            return;
+        }
+        let slept = core::mem::take(&mut node.sleep);
+        self.trace.write(self.now, Who::Node(id), "wakes", (), String::new);
+        let due = node.next_deadline(self.now).is_some_and(|at| at <= self.now);
+        if due && slept == Sleep::Suspended {
+            self.let_time_out(id);
+        }
+        self.flush(id);
+    }
+
+    /// Carries out what a node asks for, tells its application, and lets it read on.
+    pub(crate) fn flush(&mut self, id: NodeId) {
+        loop {
+            self.drain(id);
+            let node = &mut self.nodes[id.0];
+            if node.inbox.is_empty() || !node.listens() {
+                break;
+            }
+            let Some((link, parcel)) = node.inbox.pop_front() else { break };
+            self.tell_node(link, parcel);
+            if self.links.get(&link).is_some_and(Link::is_over) {
+                self.links.remove(&link);
+            }
+        }
+        self.refresh_deadline(id);
+    }
+
+    /// Puts a node's deadline where it belongs in the order of all.
+    pub(crate) fn refresh_deadline(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id.0];
+        let deadline = node.next_deadline(self.now);
+        if deadline != node.deadline {
+            if let Some(before) = node.deadline {
+                self.deadlines.remove(&(before, id));
+            }
+            node.deadline = deadline;
+            if let Some(at) = deadline {
+                self.deadlines.insert((at, id));
+            }
+        }
+    }
+
+    fn drain(&mut self, id: NodeId) {
+        let now = self.now;
+        loop {
+            let node = &mut self.nodes[id.0];
+            if node.sleep != Sleep::Awake {
+                return;
+            }
+            let stuck = node.write_blocked.is_some();
+            if let Some(asked) = if stuck { None } else { node.host.poll_request() } {
+                self.carry_out(id, asked);
+                continue;
+            }
+            if !node.reads || stuck {
+                return;
+            }
+            let clock = node.clock.read(now);
+            let mut told = core::mem::take(&mut self.told);
+            let mut line = String::new();
+            let wanted = self.trace.is_read().then_some(&mut line);
+            let some = node.host.take_event(clock, &mut told, wanted);
+            if some {
+                self.trace.write(now, Who::Node(id), "tells", &told, || line);
+                for told in &told {
+                    self.oracle.on_told(id, told, clock, now);
+                }
+                if self.listens {
+                    self.overheard.extend(told.drain(..).map(|told| (id, told)));
+                }
+            }
+            told.clear();
+            self.told = told;
+            if !some {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, node: NodeId, asked: Asked) {
+        let now = self.now;
+        match asked.request {
+            Request::Open { socket, url } => {
+                let second = self.links.values().any(|link| {
+                    link.node == node && link.wanted && link.connection == asked.connection
+                });
+                if second {
+                    self.oracle.find("sockets", now, || {
+                        format!("{node} opens a socket while its connection has another")
+                    });
+                }
+                self.trace
+                    .write(now, Who::Node(node), "opens", socket, || format!("socket {socket}"));
+                self.oracle.on_attempt(node, asked.connection, now);
+                let id = self.next_link;
+                self.next_link += 1;
+                let seed = self.seed.child("link", id);
+                let network = self.nodes[node.0].network;
+                let server = self.nodes[node.0].server;
+                let link = Link::new(node, (socket, asked.connection), server, network, seed);
+                self.links.insert(id, link);
+                let target = path_and_query(&url).into();
+                self.send(id, End::Server, Carried::Upgrade { target });
+            }
+            Request::Frame { socket, frame } => {
+                self.trace.write(now, Who::Node(node), "sends", frame.as_bytes(), || {
+                    describe_frame(&frame, Sender::Client)
+                });
+                let link = self.link_of(node, socket).filter(|(_, link)| link.open);
+                let Some((id, _)) = link else {
+                    return self
+                        .oracle
+                        .find("G4", now, || format!("{node} sends on a socket that is not open"));
+                };
+                self.oracle.on_node_sends(node, id, &frame, now);
+                if !self.keeps_findings {
+                    let sent = &mut self.nodes[node.0].sent;
+                    assert!(sent.len() < SENT_MAX, "{node} sent {SENT_MAX} frames");
+                    sent.push((now, describe_frame(&frame, Sender::Client)));
+                }
+                self.send(id, End::Server, Carried::Frame(frame));
+                self.block(node, id);
+            }
+            Request::Close { socket, code, reason } => {
+                self.trace.write(now, Who::Node(node), "closes", (socket, code), || {
+                    format!("socket {socket}: {code} {reason}")
+                });
+                if let Some((id, link)) = self.link_of(node, socket) {
+                    (link.wanted, link.open) = (false, false);
+                    self.oracle.on_socket_gone(node, id);
+                    self.send(id, End::Server, Carried::Ended);
+                }
+            }
+        }
+    }
+
+    /// Keeps a driver in its write while too much is under way.
+    fn block(&mut self, node: NodeId, id: u64) {
+        let now = self.now;
+        if self.links.get(&id).is_some_and(Link::blocks_writes) {
+            self.nodes[node.0].write_blocked = Some((id, now));
+            let due = Due::WriteTimeout { node, link: id, since: now };
+            self.agenda.plan(now + WRITE_TIMEOUT, due);
+        }
+    }
+
+    /// Lets a driver go on whose write went through.
+    fn unblock(&mut self, node: NodeId) {
+        let Some((id, _)) = self.nodes[node.0].write_blocked else { return };
+        if self.links.get(&id).is_none_or(|link| !link.blocks_writes()) {
+            self.nodes[node.0].write_blocked = None;
+            self.flush(node);
+        }
+    }
+
+    /// A write did not go through in time: the adapter ends the connection.
+    pub(crate) fn on_write_timeout(&mut self, node: NodeId, link: u64, since: Instant) {
+        if self.nodes[node.0].write_blocked != Some((link, since)) {
+            return;
+        }
+        self.nodes[node.0].write_blocked = None;
+        self.send(link, End::Server, Carried::Ended);
+        let carried = Carried::Failed(CloseReason::WriteTimeout);
+        self.deliver(link, End::Node, Parcel { carried, left_at: self.now });
+        self.flush(node);
+    }
+
+    fn link_of(&mut self, node: NodeId, socket: u32) -> Option<(u64, &mut Link)> {
+        let mut links = self.links.iter_mut();
+        let found =
+            links.find(|(_, link)| link.node == node && link.socket == socket && link.wanted)?;
+        Some((*found.0, found.1))
+    }
+
+    pub(crate) fn send(&mut self, id: u64, to: End, carried: Carried) {
+        self.send_late(id, to, carried, Duration::ZERO);
+    }
+
+    fn send_late(&mut self, id: u64, to: End, carried: Carried, late: Duration) {
+        let now = self.now;
+        if let Some(link) = self.links.get_mut(&id) {
+            let weather = &self.nodes[link.node.0].weather;
+            let at = link.arrival(to, &carried, weather, now + late);
+            let parcel = Parcel { carried, left_at: now };
+            self.agenda.plan(at, Due::Arrival { link: id, to, parcel });
+        }
+    }
+
+    /// Carries out what a server asks for, and writes down what it tells.
+    pub(crate) fn flush_server(&mut self, server: usize) {
+        let now = self.now;
+        while let Some(out) = self.backends[server].poll() {
+            match out {
+                Out::Frame { session, frame } => {
+                    if let Some(&id) = self.sessions.get(&(server, session)) {
+                        self.trace.write(
+                            now,
+                            Who::Server(server),
+                            "sends",
+                            frame.as_bytes(),
+                            || describe_frame(&frame, Sender::Server),
+                        );
+                        self.oracle.on_server_sends(server, session, id, &frame, now);
+                        self.send(id, End::Node, Carried::Frame(frame));
+                    }
+                }
+                Out::Close { session, reason } => {
+                    if let Some(&id) = self.sessions.get(&(server, session)) {
+                        self.trace.write(now, Who::Server(server), "closes", id, || {
+                            format!("{session}: {reason:?}")
+                        });
+                        self.end_session(id, false);
+                        self.send(id, End::Node, Carried::Failed(reason));
+                    }
+                }
+                Out::Told(event) => {
+                    self.oracle.on_server_told(server, &event, now);
+                    if self.trace.is_read() {
+                        self.trace
+                            .write(now, Who::Server(server), "tells", (), || format!("{event:?}"));
+                    }
+                    if let Log::Kept(log) = &mut self.server_log {
+                        assert!(log.len() < SENT_MAX, "the server told {SENT_MAX} events");
+                        log.push((now, event));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What an HTTP request asks for, of a URL.
+fn path_and_query(url: &str) -> &str {
+    let behind_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    behind_scheme.find('/').map_or("/", |at| &behind_scheme[at..])
+}
