@@ -108,6 +108,9 @@ impl Slot {
         let served = |(place, binding)| Some((joined.id_of(binding)?, place));
         joined.ids = self.bindings().filter_map(served).collect();
         self.enter(State::Joined(joined), ctx.now);
+        // Diffs that came until now were told to an older join. The snapshot has what they said,
+        // and what took it back may have been told to nobody.
+        self.presence.rejoin();
         ctx.emit(self.id, ChannelEvent::Joined { response });
         self.on_resumed(resumed, ctx);
         if self.config.is_supabase() && self.token_version != ctx.token.version {
