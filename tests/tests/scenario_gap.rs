@@ -242,6 +242,38 @@ fn a_subscription_that_goes_on_with_another_token_has_none() {
 }
 
 #[test]
+fn a_token_that_is_told_before_the_rows_flow_begins_no_gap() {
+    let (mut peer, _) = live(rows());
+    peer.command(|client, now| client.set_access_token(Some("one".into()), now));
+    peer.command(|client, now| client.set_access_token(Some("two".into()), now));
+    // For the join, and for each token.
+    for _ in 0..3 {
+        subscribed(&mut peer, "1");
+    }
+    assert_eq!(gaps(&mut peer), []);
+    subscribed(&mut peer, "1");
+    assert_eq!(gaps(&mut peer).len(), 1);
+}
+
+#[test]
+fn a_token_that_the_server_does_not_mind_hides_no_restart() {
+    // For none, and for an API key, a server does not begin anew.
+    for token in [None, Some("sb_publishable_key".into())] {
+        let (mut peer, _) = live(rows());
+        subscribed(&mut peer, "1");
+        peer.command(|client, now| client.set_access_token(Some("one".into()), now));
+        subscribed(&mut peer, "1");
+        assert_eq!(gaps(&mut peer), []);
+        peer.command(|client, now| client.set_access_token(token, now));
+        peer.pass(secs(20));
+        subscribed(&mut peer, "1");
+        let gaps = gaps(&mut peer);
+        let [gap] = gaps.as_slice() else { panic!("{gaps:?}") };
+        assert_eq!(gap.why.kind.to_string(), "changes restarted");
+    }
+}
+
+#[test]
 fn a_private_channel_has_the_stored_broadcasts_replayed_and_delivers_each_once() {
     let (mut peer, _) = live(private());
     peer.pass(secs(10));

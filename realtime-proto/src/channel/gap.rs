@@ -87,6 +87,10 @@ const REPLAY_SETTLES_AFTER: Duration = Duration::from_secs(2);
 /// itself is in it although the clocks of client and server differ.
 const REPLAY_MARGIN: Duration = Duration::from_secs(60);
 
+/// How long after another token the server says again that row changes flow. What it says later is
+/// taken for a restart, after which something may be missing.
+const RENEWED_WITHIN: Duration = Duration::from_secs(10);
+
 /// The streams of one channel.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
@@ -97,9 +101,7 @@ pub(crate) struct Streams {
     /// Up to when the changes that were delivered are known to be all.
     changes_whole_until: Instant,
     last_commit: Option<Duration>,
-    /// Whether the server was told another token since it last said that changes flow. It then
-    /// says so again, without having stopped.
-    renews: bool,
+    renewals: Renewals,
     /// The stored broadcast up to which nothing stored is missing.
     anchor: Option<Stored>,
     /// The stored broadcast that was delivered last.
@@ -107,6 +109,28 @@ pub(crate) struct Streams {
     /// The ids of the stored broadcasts that were delivered, oldest first.
     ids: VecDeque<u128>,
     replay: Option<Replaying>,
+}
+
+/// How often the server may say that row changes flow although they never stopped: once for each
+/// access token that it was told, or not at all if it does not mind the token.
+#[derive(Debug, Default)]
+struct Renewals {
+    awaited: u32,
+    until: Instant,
+}
+
+impl Renewals {
+    fn on_token(&mut self, now: Instant) {
+        let awaited = if now < self.until { self.awaited } else { 0 };
+        *self = Self { awaited: awaited + 1, until: now + RENEWED_WITHIN };
+    }
+
+    /// Takes one, if there is one.
+    fn take(&mut self, now: Instant) -> bool {
+        let is_one = self.awaited > 0 && now < self.until;
+        self.awaited -= u32::from(is_one);
+        is_one
+    }
 }
 
 /// Whether a stream flows.
@@ -174,7 +198,7 @@ impl Streams {
             self.messages = Flow::Broken { from, why: why.clone() };
         }
         self.on_changes_lost(served, from, why);
-        self.renews = false;
+        self.renewals = Renewals::default();
     }
 
     /// Row changes stopped, if they flowed: from now on they are missed.
@@ -269,11 +293,16 @@ impl Streams {
 
     /// The server said that row changes flow. Tells since when they may have been missed, and why;
     /// the reason is missing when they stopped without a word.
-    pub(crate) fn on_subscribed(&mut self, known: Instant) -> Option<(Instant, Option<Cause>)> {
-        let renewed = core::mem::take(&mut self.renews);
+    pub(crate) fn on_subscribed(
+        &mut self,
+        known: Instant,
+        now: Instant,
+    ) -> Option<(Instant, Option<Cause>)> {
+        if matches!(self.changes, Flow::Flowing) && self.renewals.take(now) {
+            return None;
+        }
         let missed = match core::mem::replace(&mut self.changes, Flow::Flowing) {
             Flow::Idle => None,
-            Flow::Flowing if renewed => None,
             Flow::Flowing => Some((self.changes_whole_until, None)),
             Flow::Broken { from, why } => Some((from, Some(why))),
         };
@@ -307,8 +336,8 @@ impl Streams {
     }
 
     /// The server was told another token.
-    pub(crate) const fn on_token(&mut self) {
-        self.renews = true;
+    pub(crate) fn on_token(&mut self, now: Instant) {
+        self.renewals.on_token(now);
     }
 }
 
@@ -367,7 +396,8 @@ impl Slot {
 
     /// Row changes flow: tells since when they may have been missed.
     pub(crate) fn on_subscribed(&mut self, ctx: &mut Context) {
-        let Some((from, why)) = self.streams.on_subscribed(ctx.whole_until) else { return };
+        let missed = self.streams.on_subscribed(ctx.whole_until, ctx.now);
+        let Some((from, why)) = missed else { return };
         let mut bindings = self.streams.flowed();
         let why = why.unwrap_or_else(|| {
             // They stopped without a word, so all that the join has are concerned.

@@ -151,7 +151,7 @@ impl Slot {
         let Some(connection) = ctx.socket.connection() else { return };
         self.token_version = ctx.token.version;
         self.token_told_at = Some(ctx.now);
-        self.streams.on_token();
+        self.streams.on_token(ctx.now);
         ctx.outbox.push(Outgoing::Token { socket: connection.id, channel: self.id });
     }
 
