@@ -345,6 +345,39 @@ fn a_replay_that_is_cut_short_is_asked_for_from_the_same_place_again() {
 }
 
 #[test]
+fn a_server_that_cannot_replay_is_joined_without_it_and_the_gap_is_told() {
+    for reason in ["Realtime was unable to replay messages", "Replay params are not valid"] {
+        let (mut peer, _) = live(private());
+        peer.pass(secs(20));
+        stored(&mut peer, 1);
+        cut(&mut peer);
+        peer.take_events();
+        assert!(asked_since(&mut peer).is_some());
+        peer.say(&format!(
+            r#"["1","1","{TOPIC}","phx_reply",{{"status":"error","response":{{"reason":"UnableToReplayMessages: {reason}"}}}}]"#
+        ));
+        let told = peer.take_lines();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("ch0.1 errored: replay failed"), "{told:?}");
+        peer.pass(secs(2));
+        let frames = peer.take_frames();
+        assert!(frames.iter().any(|frame| frame.contains("phx_join")), "{frames:?}");
+        assert!(frames.iter().all(|frame| !frame.contains("replay")), "{frames:?}");
+        accept(&mut peer, "2");
+        let told = gaps(&mut peer);
+        let [gap] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!(
+            (&gap.stream, &*gap.why.kind.to_string()),
+            (&Stream::Messages, "service restart")
+        );
+        // The next time it may well be able to.
+        stored(&mut peer, 2);
+        cut(&mut peer);
+        assert!(asked_since(&mut peer).is_some());
+    }
+}
+
+#[test]
 fn a_sender_cannot_pass_a_broadcast_off_as_a_replay() {
     let (mut peer, _) = live(private());
     stored(&mut peer, 1);

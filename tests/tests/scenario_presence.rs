@@ -458,9 +458,8 @@ fn a_disconnected_client_says_that_what_it_shows_is_stale() {
 #[test]
 fn who_was_told_to_the_older_join_and_is_not_in_the_snapshot_of_the_next_is_not_there() {
     let mut peer = Peer::connected(settings());
-    let id = peer.command(|client, now| {
-        client.open_channel("realtime:room", room("", true), now).unwrap()
-    });
+    let id = peer
+        .command(|client, now| client.open_channel("realtime:room", room("", true), now).unwrap());
     peer.say_ok("1", "1", "realtime:room");
     peer.say(r#"["1",null,"realtime:room","presence_state",{}]"#);
     told(&mut peer);

@@ -217,6 +217,11 @@ impl Streams {
         Some(Replay { since: u64::try_from(since).unwrap_or(u64::MAX), limit: None })
     }
 
+    /// The server cannot replay what was missed, so that nobody asks for it again: the gap is told.
+    pub(crate) const fn give_up_replay(&mut self) {
+        self.anchor = None;
+    }
+
     /// The join was accepted. `asked` tells whether it asked for what was
     /// [`missed`](Self::missed).
     pub(crate) fn on_joined(&mut self, asked: bool, now: Instant) -> Resumed {

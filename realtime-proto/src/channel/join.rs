@@ -63,6 +63,17 @@ impl Slot {
         Fate::Stays
     }
 
+    /// Takes the refusal of the current join.
+    pub(crate) fn on_join_refused(&mut self, mut cause: Cause, ctx: &mut Context) -> Fate {
+        let replays = matches!(&self.state, State::Joining { sent, .. } if sent.replay);
+        if replays && matches!(cause.kind, CauseKind::ReplayFailed | CauseKind::ReplayRefused) {
+            // The application did not ask for this replay, and joins without it.
+            self.streams.give_up_replay();
+            cause.kind = CauseKind::ReplayFailed;
+        }
+        self.on_trouble(Input::JoinRefused, cause, ctx)
+    }
+
     /// Takes the acceptance of the current join.
     pub(crate) fn on_join_accepted(&mut self, response: Payload, ctx: &mut Context) {
         if step(self.state.name(), Input::JoinAccepted) != Step::Accept {

@@ -148,7 +148,7 @@ impl Client {
                 return Fate::Stays;
             }
             let cause = Cause::from_response(reply.response.as_json());
-            slot.on_trouble(Input::JoinRefused, cause, ctx)
+            slot.on_join_refused(cause, ctx)
         });
     }
 }
