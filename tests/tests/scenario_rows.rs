@@ -338,6 +338,22 @@ fn a_binding_that_is_added_while_joining_is_joined_for_afterwards() {
 }
 
 #[test]
+fn a_change_for_the_older_join_while_the_next_is_under_way_is_stale_and_no_violation() {
+    let (mut peer, id, _) = live(&[("a", 7)]);
+    peer.command(bind("b", id));
+    peer.take_lines();
+    let stale = peer.command(|client, _| client.stats().stale_messages);
+    // A server names no join in a change, and tells both joins the same ids.
+    peer.say(
+        r#"[null,null,"realtime:room","postgres_changes",{"ids":[7],"data":{"schema":"public",
+            "table":"a","type":"INSERT","columns":[],"commit_timestamp":"2026-01-01T00:00:00Z",
+            "errors":null,"record":{"id":1}}}]"#,
+    );
+    assert_eq!(peer.take_lines(), [""; 0]);
+    assert_eq!(peer.command(|client, _| client.stats().stale_messages), stale + 1);
+}
+
+#[test]
 fn a_binding_that_goes_and_comes_back_costs_no_join() {
     let (mut peer, id, places) = live(&[("a", 7), ("b", 8)]);
     peer.command(unbind(places[1], id));
