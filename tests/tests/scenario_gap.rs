@@ -232,6 +232,28 @@ fn a_subscription_that_the_server_began_anew_has_a_gap() {
     assert_eq!(gap.why.kind.to_string(), "changes restarted");
 }
 
+/// A server that loses what follows the database says nothing, tries to begin anew, and tells when
+/// that fails.
+#[test]
+fn a_stop_that_the_server_tells_of_may_have_begun_with_the_last_change() {
+    let (mut peer, _) = live(rows());
+    subscribed(&mut peer, "1");
+    peer.pass(secs(10));
+    change(&mut peer, "1", "2026-11-22T20:39:54.250Z");
+    peer.pass(secs(15));
+    peer.say(r#"[null,"2","phoenix","phx_reply",{"status":"ok","response":{}}]"#);
+    peer.pass(secs(1));
+    peer.say(&format!(
+        r#"["1",null,"{TOPIC}","system",{{"extension":"postgres_changes","status":"error","message":"Too many database timeouts","channel":"room"}}]"#
+    ));
+    peer.pass(secs(5));
+    subscribed(&mut peer, "1");
+    let gaps = gaps(&mut peer);
+    let [gap] = gaps.as_slice() else { panic!("{gaps:?}") };
+    // Nothing was answered between the join and the change.
+    assert_eq!((gap.from.to_string(), gap.to.to_string()), ("0.000s".into(), "31.000s".into()));
+}
+
 #[test]
 fn a_subscription_that_goes_on_with_another_token_has_none() {
     let (mut peer, _) = live(rows());

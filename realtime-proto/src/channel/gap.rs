@@ -19,6 +19,9 @@ use crate::timer::Timer;
 /// such spans was delivered, once.
 ///
 /// Fetch what changed in the meantime, or draw what depends on it anew.
+///
+/// One thing alone cannot be told: that a server began its row changes anew without a word of
+/// error, when it says so within ten seconds of another access token, for which it says the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gap {
@@ -26,6 +29,9 @@ pub struct Gap {
     pub stream: Stream,
     /// When the last request went out that the server still answered: all that the server had sent
     /// by then has come.
+    ///
+    /// Of row changes that the server itself stopped or began anew: when that held for the last
+    /// time before the last of them came, for it may have said so late.
     pub from: Instant,
     /// When it flowed again.
     pub to: Instant,
@@ -87,8 +93,8 @@ const REPLAY_SETTLES_AFTER: Duration = Duration::from_secs(2);
 /// itself is in it although the clocks of client and server differ.
 const REPLAY_MARGIN: Duration = Duration::from_secs(60);
 
-/// How long after another token the server says again that row changes flow. What it says later is
-/// taken for a restart, after which something may be missing.
+/// How long after another token the server says again that row changes flow. Until then that
+/// cannot be told from a restart; later it is taken for one, after which something may be missing.
 const RENEWED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The streams of one channel.
@@ -201,8 +207,13 @@ impl Streams {
         self.renewals = Renewals::default();
     }
 
-    /// Row changes stopped, if they flowed: from now on they are missed.
-    pub(crate) fn on_changes_lost(&mut self, served: BindingSet, from: Instant, why: &Cause) {
+    /// The server says that row changes stopped, if they flowed. It says so when it fails to begin
+    /// anew, some time after they stopped without a word.
+    pub(crate) fn on_changes_stopped(&mut self, served: BindingSet, why: &Cause) {
+        self.on_changes_lost(served, self.changes_whole_until, why);
+    }
+
+    fn on_changes_lost(&mut self, served: BindingSet, from: Instant, why: &Cause) {
         if matches!(self.changes, Flow::Flowing) {
             self.flowed = served;
             self.changes = Flow::Broken { from, why: why.clone() };
@@ -365,7 +376,7 @@ impl Slot {
             Retry::Never => Rows::Refused(cause.clone()),
             Retry::Backoff | Retry::NewToken => Rows::Awaited,
         };
-        self.streams.on_changes_lost(joined.served(), ctx.whole_until, &cause);
+        self.streams.on_changes_stopped(joined.served(), &cause);
         self.fall(ctx);
         ctx.emit(self.id, ChannelEvent::ChangesStopped { cause });
     }
