@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig};
+use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig, Replay};
 use realtime_proto::{
     Backoff, ChannelConfig, ChannelEvent, ChannelId, Config, ConfigBuilder, Event, Gap, Limits,
     Payload, Stream,
@@ -315,6 +315,30 @@ fn a_private_channel_has_the_stored_broadcasts_replayed_and_delivers_each_once()
     assert_eq!(peer.take_lines(), told);
     peer.pass(secs(2));
     assert_eq!(peer.take_lines(), ["ch0.1 recovered 2, contiguous"]);
+}
+
+#[test]
+fn what_the_application_had_replayed_is_a_place_to_go_on_from() {
+    let mut config = private();
+    let last_seen = secs(1_799_990_000);
+    config.broadcast.replay = Some(Replay::since(last_seen).with_limit(10));
+    let (mut peer, _) = live(config);
+    for id in [1, 2] {
+        replayed(&mut peer, "1", id);
+    }
+    peer.pass(secs(20));
+    cut(&mut peer);
+    peer.take_events();
+    // They were stored at some time after the one that was asked for.
+    assert_eq!(asked_since(&mut peer).as_deref(), Some("1799990000000"));
+    accept(&mut peer, "1");
+    for id in [1, 2, 3] {
+        replayed(&mut peer, "1", id);
+    }
+    peer.pass(secs(2));
+    let told =
+        ["ch0.1 joined", "ch0.1 live", "ch0.1 broadcast e3", "ch0.1 recovered 1, contiguous"];
+    assert_eq!(peer.take_lines(), told);
 }
 
 #[test]

@@ -156,7 +156,8 @@ enum Flow {
 #[derive(Clone, Copy, Debug)]
 struct Stored {
     id: u128,
-    at: Instant,
+    /// `None` when the application asked for it: some time after what it asked for.
+    at: Option<Instant>,
 }
 
 /// A replay that comes in.
@@ -221,11 +222,18 @@ impl Streams {
     }
 
     /// Which stored broadcasts are to be replayed; `None` when nothing was missed, when there is
-    /// none to go on from, or when `unix` does not know the wall clock.
-    pub(crate) fn missed(&self, unix: impl FnOnce(Instant) -> Option<Duration>) -> Option<Replay> {
+    /// none to go on from, or when `unix` does not know the wall clock. `first` is what the
+    /// application asks for.
+    pub(crate) fn missed(
+        &self,
+        first: Option<Replay>,
+        unix: impl FnOnce(Instant) -> Option<Duration>,
+    ) -> Option<Replay> {
         let anchor = self.anchor.filter(|_| matches!(self.messages, Flow::Broken { .. }))?;
-        let since = unix(anchor.at)?.saturating_sub(REPLAY_MARGIN).as_millis();
-        Some(Replay { since: u64::try_from(since).unwrap_or(u64::MAX), limit: None })
+        match anchor.at {
+            Some(at) => Some(Replay::since(unix(at)?.saturating_sub(REPLAY_MARGIN))),
+            None => Some(Replay { limit: None, ..first? }),
+        }
     }
 
     /// The server cannot replay what was missed, so that nobody asks for it again: the gap is told.
@@ -285,10 +293,11 @@ impl Streams {
                 self.ids.pop_front();
             }
             self.ids.push_back(id);
-            // What is replayed was stored while the channel was away.
             let at = match &self.replay {
-                Some(replay) if replayed => replay.from,
-                Some(_) | None => now,
+                // What is replayed was stored while the channel was away.
+                Some(replay) if replayed => Some(replay.from),
+                None if replayed => None,
+                Some(_) | None => Some(now),
             };
             self.newest = Some(Stored { id, at });
         }
