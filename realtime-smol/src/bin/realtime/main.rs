@@ -12,6 +12,7 @@ mod replay;
 mod serve;
 mod serve_arguments;
 mod session;
+mod told;
 
 use std::io::{self, BufWriter};
 use std::process::ExitCode;
