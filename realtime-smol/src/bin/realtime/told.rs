@@ -34,6 +34,7 @@ pub(crate) fn describe_event(event: &ChannelEvent) -> Option<(Value, String)> {
         ChannelEvent::Gap(gap) => describe_gap(gap),
         ChannelEvent::Recovered(recovery) => describe_recovery(recovery),
         ChannelEvent::ChangesStopped { cause, .. } => caused("changes_stopped", cause),
+        ChannelEvent::Rejoining { cause } => caused("rejoining", cause),
         ChannelEvent::Errored { cause, .. } => caused("errored", cause),
         ChannelEvent::Closed { cause } if cause.kind == CauseKind::Requested => said("left", ""),
         ChannelEvent::Closed { cause } => caused("closed", cause),
@@ -61,7 +62,8 @@ fn describe_presence(diff: &PresenceDiff) -> (Value, String) {
         "event": "presence", "joined": joined, "updated": updated, "left": left,
         "synced": diff.synced,
     });
-    (object, format!("{:<13} {}", "presence", words.join("; ")))
+    let words = if words.is_empty() { "nobody came or went".into() } else { words.join("; ") };
+    (object, format!("{:<13} {words}", "presence"))
 }
 
 /// What may have been missed, as an object and as words.
