@@ -359,10 +359,12 @@ impl Slot {
 ///
 /// Protocol §5.2.
 fn match_bindings(sent: Vec<Binding>, response: &Payload) -> Option<Vec<(Binding, Option<u64>)>> {
+    let Ok(response) = response.to::<JoinResponse<'_>>() else {
+        // Without ids no change could be told.
+        return sent.is_empty().then(Vec::new);
+    };
     // Before row changes existed, and on a channel without them, the reply says nothing.
-    let Some(accepted) =
-        response.to::<JoinResponse<'_>>().ok().and_then(|response| response.postgres_changes)
-    else {
+    let Some(accepted) = response.postgres_changes else {
         return Some(sent.into_iter().map(|binding| (binding, None)).collect());
     };
     let accepted: Vec<_> = accepted.into_iter().flatten().collect();
