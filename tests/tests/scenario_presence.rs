@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use realtime_proto::server::ServerConfig;
-use realtime_proto::supabase::{JoinConfig, PresenceConfig};
+use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig, PresenceConfig};
 use realtime_proto::{
     Backoff, ChannelConfig, ChannelEvent, ChannelId, Client, Config, ConfigBuilder, Event, Payload,
     PresenceDiff, Timer,
@@ -451,4 +451,37 @@ fn a_disconnected_client_says_that_what_it_shows_is_stale() {
         (channel.presence().len(), channel.presence().is_stale())
     });
     assert_eq!(seen, (1, true));
+}
+
+/// A server shuts the older channel down before it makes the next one, so whatever happens in
+/// between is told to neither. What the older one told is part of the snapshot of the next.
+#[test]
+fn who_was_told_to_the_older_join_and_is_not_in_the_snapshot_of_the_next_is_not_there() {
+    let mut peer = Peer::connected(settings());
+    let id = peer
+        .command(|client, now| client.open_channel("realtime:room", room("", true), now).unwrap());
+    peer.say_ok("1", "1", "realtime:room");
+    peer.say(r#"["1",null,"realtime:room","presence_state",{}]"#);
+    told(&mut peer);
+    peer.command(|client, now| {
+        let todos = Binding::new(ChangeEvent::All, "public", "todos");
+        client.channel(id).unwrap().bind(todos, now).unwrap();
+    });
+    peer.say(
+        r#"[null,null,"realtime:room","presence_diff",
+            {"joins":{"eve":{"metas":[{"phx_ref":"e"}]}},"leaves":{}}]"#,
+    );
+    // Eve leaves while nobody listens.
+    peer.say_ok("2", "2", "realtime:room");
+    peer.say(
+        r#"[null,null,"realtime:room","presence_diff",
+            {"joins":{"bob":{"metas":[{"phx_ref":"b"}]}},"leaves":{}}]"#,
+    );
+    peer.say(r#"["2",null,"realtime:room","presence_state",{}]"#);
+    assert_eq!(told(&mut peer), [["bob", "", ""]], "what the next join was told counts");
+    let here = peer.command(|client, _| {
+        let channel = client.channel(id).unwrap();
+        channel.presence().members().map(|(key, _)| key.to_owned()).collect::<Vec<_>>()
+    });
+    assert_eq!(here, ["bob"]);
 }

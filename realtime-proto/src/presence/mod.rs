@@ -41,9 +41,10 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 ///
 /// A [`Channel`](crate::Channel) has one and feeds it. It also works on its own, for whoever has
 /// the payloads from elsewhere: feed it each `presence_state` and `presence_diff`, call
-/// [`rejoin`](Self::rejoin) when a join is sent, and [`handle_timeout`](Self::handle_timeout) at
-/// [`poll_timeout`](Self::poll_timeout). Each change is told in two views: folded, as who came,
-/// changed and went, and as the calls that the `Presence` of phoenix.js makes.
+/// [`rejoin`](Self::rejoin) when a join is sent and when it is accepted, and
+/// [`handle_timeout`](Self::handle_timeout) at [`poll_timeout`](Self::poll_timeout). Each change is
+/// told in two views: folded, as who came, changed and went, and as the calls that the `Presence`
+/// of phoenix.js makes.
 ///
 /// Whatever is done to one member costs the same in a channel of ten and of a hundred thousand.
 ///
@@ -276,10 +277,11 @@ impl Presence {
         matches!(self.snapshot, Snapshot::Awaited { .. })
     }
 
-    /// A join was sent or the connection went: the members are stale, and the next snapshot decides.
+    /// A join was sent or accepted, or the connection went: the members are stale, and the next
+    /// snapshot decides.
     ///
-    /// Diffs that were held for the snapshot of an older join are dropped, for the next snapshot
-    /// has what they said. phoenix.js would apply them on top of it.
+    /// Diffs that were told to an older join are dropped, for the next snapshot has what they said.
+    /// phoenix.js would apply them on top of it, and keep whoever left between the two joins.
     ///
     /// # Examples
     ///
