@@ -25,6 +25,7 @@ impl Manager {
     pub fn connect(&mut self, now: Instant) {
         self.pool.connect(now);
         self.pump(now);
+        self.resume_all();
     }
 
     /// Wants no connection from now on, as [`Client::disconnect`](crate::Client::disconnect).
@@ -69,12 +70,21 @@ impl Manager {
         self.token_asked_by.clear();
         self.pool.set_access_token(token, now);
         self.pump(now);
+        self.resume_all();
     }
 
     /// Sets a query parameter of the next connection, as [`Client::set_param`](crate::Client::set_param).
     pub fn set_param(&mut self, key: &str, value: Option<Secret>, now: Instant) {
         self.pool.set_param(key, value, now);
         self.pump(now);
+        self.resume_all();
+    }
+
+    /// What was given up for the connection's sake is on its way again when that is.
+    fn resume_all(&mut self) {
+        for id in self.registry.ids_of(None) {
+            self.resume(id);
+        }
     }
 
     /// Tells the wall clock's time, as [`Client::set_unix_time`](crate::Client::set_unix_time).

@@ -38,7 +38,9 @@ impl Task {
     }
 
     pub(super) fn listen(&mut self, listener: Sender<Event>) {
-        self.last.iter().for_each(|event| listener.send(event.clone()));
+        if let Some(event) = &self.last {
+            listener.send(event.clone());
+        }
         self.connection.push(listener);
     }
 
@@ -129,7 +131,9 @@ impl Machine for Task {
             self.on_channel_event(id, event);
         } else {
             self.connection.retain(|listener| listener.is_wanted());
-            self.connection.iter().for_each(|listener| listener.send(event.clone()));
+            for listener in &self.connection {
+                listener.send(event.clone());
+            }
             if matches!(event, Event::Connected { .. } | Event::Disconnected { .. }) {
                 self.last = Some(event);
             }

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use std::sync::Arc;
 
 use realtime_proto::manager::{EntityKey, LeaseEvent, LeaseId};
 use smol::stream::Stream;
@@ -18,14 +19,14 @@ use crate::mailbox::{Delivery, Mailbox};
 pub struct Lease {
     pub(super) commands: Commands<Task>,
     pub(super) id: LeaseId,
-    pub(super) key: EntityKey,
+    pub(super) key: Arc<EntityKey>,
     pub(super) events: Mailbox<LeaseEvent>,
 }
 
 impl Lease {
     /// Whose channel it is and what it is for.
     #[must_use]
-    pub const fn key(&self) -> &EntityKey {
+    pub fn key(&self) -> &EntityKey {
         &self.key
     }
 

@@ -10,12 +10,13 @@ use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use std::sync::Arc;
 
 pub use callbacks::{EntityCallbacks, ListenError, Listener, Listening, PresenceCallbacks};
 pub use lease::Lease;
 use realtime_proto::manager::{
-    self as proto, ActiveChannel, ChannelStats, Entity, EntityKey, EntityOptions, LeaseId,
-    ManagerConfig, ManagerError, ManagerEvent, PresenceOptions, User,
+    self as proto, ActiveChannel, ChannelStats, CleanupId, Entity, EntityKey, EntityOptions,
+    LeaseId, ManagerConfig, ManagerError, ManagerEvent, PresenceOptions, SendOptions, User,
 };
 use realtime_proto::{Instant, Payload, Secret, Stats};
 pub use shared::{manager, set_up};
@@ -77,7 +78,8 @@ impl Manager {
 
     /// Makes a manager whose work is done by the future that is returned with it, on any executor.
     ///
-    /// The future ends after the last handle and lease were dropped and the leaves are sent.
+    /// The future ends after the last handle and lease were dropped, when what they asked for was
+    /// sent and the connections are closed.
     pub fn connect_with_driver(
         config: ManagerConfig,
         options: &Options,
@@ -197,15 +199,51 @@ impl Manager {
         event: &str,
         payload: Payload,
     ) -> Result<(), Error> {
+        self.broadcast_with(entity, event, payload, SendOptions::default()).await.map(drop)
+    }
+
+    /// Broadcasts as [`broadcast`](Self::broadcast) does, with options; returns the response of the
+    /// server's `ok`, which is empty on a channel without `ack`.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast), and [`Error::Refused`] when the server refused it.
+    ///
+    /// # Cancel safety
+    ///
+    /// The message is sent all the same when the future is dropped after its first poll.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn send(manager: realtime_smol::Manager) -> Result<(), Box<dyn std::error::Error>> {
+    /// use realtime_smol::proto::Payload;
+    /// use realtime_smol::proto::manager::{ChannelSettings, Entity, SendOptions};
+    ///
+    /// let order = Entity::new("order", "7");
+    /// let acknowledged = ChannelSettings { ack: true, ..ChannelSettings::default() };
+    /// let options = SendOptions { channel: Some(acknowledged), ..SendOptions::default() };
+    /// manager.broadcast_with(&order, "paid", Payload::json(&7)?, options).await?;
+    /// println!("the server has it");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn broadcast_with(
+        &self,
+        entity: &Entity,
+        event: &str,
+        payload: Payload,
+        options: SendOptions,
+    ) -> Result<Payload, Error> {
         let (answers, answered) = smol::channel::bounded(1);
         let (entity, event) = (entity.clone(), event.to_owned());
         let pushed = self.commands.call(move |task, now| {
-            let push = task.manager.broadcast(&entity, &event, payload, now)?;
+            let push = task.manager.broadcast_with(&entity, &event, payload, options, now)?;
             task.answers.insert(push, answers);
             Ok::<(), Error>(())
         });
         pushed.await??;
-        answer(answered.recv().await.map_err(|_| Error::Stopped)?).map(drop)
+        answer(answered.recv().await.map_err(|_| Error::Stopped)?)
     }
 
     /// The users present on an entity as the server sees them, one entry a user however many
@@ -280,7 +318,7 @@ impl Manager {
     }
 
     /// Ends every lease and leaves every channel; returns when the leaves were acknowledged or
-    /// timed out.
+    /// timed out. What is asked for meanwhile is opened anew, and not waited for.
     ///
     /// # Errors
     ///
@@ -288,30 +326,47 @@ impl Manager {
     ///
     /// # Cancel safety
     ///
-    /// The clean-up goes on when the future is dropped.
+    /// The clean-up goes on when the future is dropped after its first poll.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn log_out(manager: realtime_smol::Manager) -> Result<(), realtime_smol::Error> {
+    /// manager.cleanup_all_channels().await?;
+    /// manager.set_access_token(None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn cleanup_all_channels(&self) -> Result<(), Error> {
-        let (done, ended) = smol::channel::bounded::<()>(1);
-        self.commands
-            .call(move |task, now| {
-                task.manager.cleanup_all_channels(now);
-                task.cleanups.push(done);
-                task.end_cleanups();
-            })
-            .await?;
-        // The sender is dropped when there is no channel any more.
-        match ended.recv().await {
-            Ok(()) | Err(_) => Ok(()),
-        }
+        self.cleanup(proto::Manager::cleanup_all_channels).await
     }
 
-    /// The same for the channels of one tenant, without waiting for the leaves.
+    /// The same for the channels of one tenant.
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`] when the manager has been shut down.
+    /// [`Error::Stopped`] when the manager was shut down meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// The clean-up goes on when the future is dropped after its first poll.
     pub async fn cleanup_tenant(&self, tenant: &str) -> Result<(), Error> {
         let tenant = tenant.to_owned();
-        Ok(self.commands.call(move |task, now| task.manager.cleanup_tenant(&tenant, now)).await?)
+        self.cleanup(move |manager, now| manager.cleanup_tenant(&tenant, now)).await
+    }
+
+    async fn cleanup(
+        &self,
+        begin: impl FnOnce(&mut proto::Manager, Instant) -> CleanupId + Send + 'static,
+    ) -> Result<(), Error> {
+        let (done, ended) = smol::channel::bounded(1);
+        self.commands
+            .call(move |task, now| {
+                let cleanup = begin(&mut task.manager, now);
+                task.cleanups.insert(cleanup, done);
+            })
+            .await?;
+        ended.recv().await.map_err(|_| Error::Stopped)
     }
 
     /// What happens to the connections and to every channel from now on, after one event for each
@@ -404,7 +459,8 @@ impl Manager {
         let commands = self.commands.clone();
         let lease = self.commands.call(move |task, now| {
             let (id, key) = ask(&mut task.manager, now)?;
-            task.listeners.insert(id, Holder::new(sender));
+            let key = Arc::new(key);
+            task.listeners.insert(id, Holder::new(Arc::clone(&key), sender));
             // When the caller is gone, dropping the lease inside the answer releases it.
             Ok(Lease { commands, id, key, events })
         });
