@@ -364,8 +364,8 @@ impl Run {
             assert_eq!(of_tenant.listeners, held.count());
         }
         let now = self.world.now();
-        for key in keys.difference(&self.model.keys()).cloned() {
-            let touched = self.model.touched.get(&key).copied().unwrap_or_default();
+        for key in keys.difference(&self.model.keys()) {
+            let touched = self.model.touched.get(key).copied().unwrap_or_default();
             let unheld = now.saturating_duration_since(touched);
             assert!(unheld <= UNHELD_MAX, "{key:?} is there though nobody wants it: {unheld:?}");
         }
