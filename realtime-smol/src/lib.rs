@@ -36,15 +36,16 @@
 //!
 //! # What it is not
 //!
-//! It has no HTTP client, stores nothing, and does not refresh tokens: it tells when one is
-//! needed. On another runtime, spawn the future of [`Manager::connect_with_driver`], or drive
-//! [`realtime_proto`] yourself.
+//! It stores nothing, and refreshes no token: it tells when one is needed, or asks for it
+//! ([`Options::with_access_tokens`]). On another runtime, spawn the future of
+//! [`Manager::connect_with_driver`], or drive [`realtime_proto`] yourself.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod client;
 mod clock;
 mod commands;
+mod connector;
 #[cfg(feature = "dev-server")]
 mod dev_server;
 mod driver;
@@ -57,6 +58,7 @@ mod options;
 pub mod recording;
 mod sockets;
 mod tls;
+mod tokens;
 mod transport;
 mod waiters;
 mod websocket;
@@ -75,3 +77,4 @@ pub use realtime_proto as proto;
 #[cfg(feature = "tls")]
 pub use tls::RootCertificateError;
 pub use tls::TlsConfig;
+pub use tokens::TokenError;

@@ -1,12 +1,12 @@
 //! What shared channels are like: their settings, tenants, quotas, and the connections they are on.
 
 use realtime_proto::manager::{
-    ChannelSettings, ChannelStatus, EntityKey, EntityOptions, LeaseEvent, ManagerConfig,
-    ManagerError, ManagerEvent, PresenceOptions, SendOptions, User,
+    ChannelSettings, ChannelStatus, Connection, EntityKey, EntityOptions, LeaseEvent,
+    ManagerConfig, ManagerError, ManagerEvent, PresenceOptions, SendOptions, User,
 };
 use realtime_proto::server::{RowChange, ServerConfig};
 use realtime_proto::supabase::CauseKind;
-use realtime_proto::{CloseReason, Outcome, Payload, PushId, PushOptions, Status};
+use realtime_proto::{CloseReason, ConnectionState, Outcome, Payload, PushId, PushOptions, Status};
 use realtime_sim::{NodeId, World};
 use realtime_tests::entities::{
     changes, config, connected, connected_with, contact, frames, millis, nth, payload, release,
@@ -19,7 +19,8 @@ fn with(channel: ChannelSettings) -> EntityOptions {
 
 fn connections(world: &mut World, node: NodeId) -> Vec<usize> {
     let there = world.manager(node, |manager, _| manager.connections());
-    there.iter().filter(|connection| connection.open).map(|it| it.channels).collect()
+    let open = |it: &&Connection| it.state == ConnectionState::Connected;
+    there.iter().filter(open).map(|it| it.channels).collect()
 }
 
 #[test]

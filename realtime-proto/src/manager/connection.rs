@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::Manager;
 use crate::secret::Secret;
-use crate::supabase::{Cause, CauseKind};
+use crate::supabase::{BroadcastApi, Cause, CauseKind};
 use crate::time::Instant;
 
 impl Manager {
@@ -85,6 +85,28 @@ impl Manager {
         for id in self.registry.ids_of(None) {
             self.resume(id);
         }
+    }
+
+    /// What makes requests for broadcasts over HTTP, as
+    /// [`Client::broadcast_api`](crate::Client::broadcast_api).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, EntityKey, Manager, ManagerConfig};
+    /// # use realtime_proto::supabase::HttpBroadcast;
+    /// # use realtime_proto::{Config, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let manager = Manager::new(ManagerConfig::new(config), 1, Instant::EPOCH);
+    /// let topic = EntityKey::subscription(Entity::new("contact", "123")).topic();
+    /// let request =
+    ///     manager.broadcast_api().single(&HttpBroadcast::new(topic, "bye", Payload::empty()))?;
+    /// assert!(request.url().ends_with("subscription%3Acontact%3A123/events/bye"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn broadcast_api(&self) -> BroadcastApi {
+        self.pool.broadcast_api()
     }
 
     /// Tells the wall clock's time, as [`Client::set_unix_time`](crate::Client::set_unix_time).

@@ -9,6 +9,7 @@ use super::entity::{EntityKey, Kind};
 use super::event::{ChannelStatus, LeaseId};
 use super::shared::Shared;
 use crate::ids::ConnectionId;
+use crate::socket::ConnectionState;
 use crate::stats::Stats;
 use crate::supabase::Cause;
 use crate::time::Instant;
@@ -78,8 +79,8 @@ pub struct TenantStats {
 pub struct Connection {
     /// Its name.
     pub id: ConnectionId,
-    /// Whether it is open now.
-    pub open: bool,
+    /// How it is.
+    pub state: ConnectionState,
     /// How many channels are on it.
     pub channels: usize,
 }

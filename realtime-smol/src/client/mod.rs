@@ -9,17 +9,21 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 
 pub use channel::Channel;
-use realtime_proto::supabase::BroadcastApi;
-use realtime_proto::{self as proto, ChannelConfig, Config, Event, Secret, Stats};
+use realtime_proto::supabase::{BroadcastApi, BroadcastRequest};
+use realtime_proto::{
+    self as proto, ChannelConfig, ChannelInfo, Config, ConnectionState, Event, Secret, Stats,
+};
 use smol::stream::Stream;
 use task::Task;
 
 use crate::clock::{self, Clock};
 use crate::commands::Commands;
+use crate::connector::Connector;
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::mailbox::{Delivery, Mailbox, mailbox};
 use crate::options::Options;
+use crate::transport;
 
 /// A handle on one logical connection; clones share it.
 ///
@@ -49,6 +53,7 @@ use crate::options::Options;
 #[derive(Clone)]
 pub struct Client {
     commands: Commands<Task>,
+    connector: Connector,
     events_queued_max: usize,
 }
 
@@ -68,7 +73,8 @@ impl Client {
 
     /// Makes a client whose work is done by the future that is returned with it, on any executor.
     ///
-    /// The future ends after the last handle was dropped and the leaves are sent.
+    /// The future ends after the last handle was dropped, when what they asked for was sent and
+    /// the connection is closed.
     pub fn connect_with_driver(
         config: Config,
         options: &Options,
@@ -76,10 +82,16 @@ impl Client {
         let clock = Clock::start();
         let mut client = proto::Client::new(config, clock::entropy(), clock.now());
         client.set_unix_time(clock::unix_time(), clock.now());
-        client.connect(clock.now());
-        let task = Task::new(client);
-        let (driver, commands) = Driver::new(task, |()| (), clock, options.driver());
-        (Self { commands, events_queued_max: options.events_queued_max }, driver)
+        let (tokens, due) = options.tokens().unzip();
+        if tokens.is_none() {
+            client.connect(clock.now());
+        }
+        let task = Task::new(client, due);
+        let config = options.driver();
+        let connector = config.connector.clone();
+        let (driver, commands) = Driver::new(task, |()| (), clock, config);
+        let driver = options.surround(driver, tokens, commands.downgrade());
+        (Self { commands, connector, events_queued_max: options.events_queued_max }, driver)
     }
 
     /// Opens a channel; it joins now, and again after every fault, until it is dropped.
@@ -131,6 +143,52 @@ impl Client {
     /// [`Error::Stopped`] when the client has been shut down.
     pub async fn broadcast_api(&self) -> Result<BroadcastApi, Error> {
         Ok(self.commands.call(|task, _| task.client.broadcast_api()).await?)
+    }
+
+    /// Sends a request for broadcasts over HTTP, on a connection of its own: to a channel that
+    /// this client did not join, or without any connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotTaken`] with the server's words, [`Error::Unreachable`] when it could not be
+    /// asked or did not answer within 10 s.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn send(client: realtime_smol::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use realtime_smol::proto::Payload;
+    /// use realtime_smol::proto::supabase::HttpBroadcast;
+    ///
+    /// let paid = HttpBroadcast::new("realtime:orders", "paid", Payload::json(&7)?).private();
+    /// client.broadcast_http(&client.broadcast_api().await?.single(&paid)?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn broadcast_http(&self, request: &BroadcastRequest) -> Result<(), Error> {
+        transport::post(request, &self.connector).await
+    }
+
+    /// How the connection is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the client has been shut down.
+    pub async fn connection_state(&self) -> Result<ConnectionState, Error> {
+        Ok(self.commands.call(|task, _| task.client.connection_state()).await?)
+    }
+
+    /// The channels there are, and what each of them waits for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the client has been shut down.
+    pub async fn channels(&self) -> Result<Vec<ChannelInfo>, Error> {
+        let infos = self.commands.call(|task, _| {
+            let client = &task.client;
+            client.channels().filter_map(|id| client.channel_info(id)).collect()
+        });
+        Ok(infos.await?)
     }
 
     /// Checks the connection now, after a hint that the network changed or the machine woke up.

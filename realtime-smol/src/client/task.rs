@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use realtime_proto::supabase::Retry;
 use realtime_proto::{
     Awaits, ChannelEvent, ChannelId, Client, CloseReason, Event, Frame, Instant, Outcome, PushId,
-    SocketId,
+    Secret, SocketId,
 };
 
 use crate::clock;
 use crate::driver::{Machine, Request};
 use crate::error::Error;
 use crate::mailbox::Sender;
+use crate::tokens::{Due, TokenUser};
 use crate::waiters::{Waiters, Waiting};
 
 /// The machine and whom its events concern, owned by one task.
@@ -23,10 +24,12 @@ pub(super) struct Task {
     connection: Vec<Sender<Event>>,
     /// The last word on whether there is a connection.
     last: Option<Event>,
+    /// Who is told that an access token may be due.
+    tokens: Option<Due>,
 }
 
 impl Task {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client, tokens: Option<Due>) -> Self {
         Self {
             client,
             channels: BTreeMap::new(),
@@ -34,6 +37,7 @@ impl Task {
             live: BTreeMap::new(),
             connection: Vec::new(),
             last: None,
+            tokens,
         }
     }
 
@@ -92,10 +96,31 @@ impl Task {
         }
     }
 
+    fn ask_for_token(&self, event: &Event) {
+        let Some(tokens) = &self.tokens else { return };
+        if let Event::TokenNeeded { .. } = event {
+            tokens.tell_needed();
+        } else if let Event::Heartbeat { .. } | Event::Disconnected { retry_at: Some(_), .. } =
+            event
+        {
+            tokens.tell();
+        }
+    }
+
     fn end_wait(&mut self, id: ChannelId, result: &Result<(), Error>) {
         if let Some(waiters) = self.live.remove(&id) {
             waiters.end(result);
         }
+    }
+}
+
+impl TokenUser for Task {
+    fn set_access_token(&mut self, token: Option<Secret>, now: Instant) {
+        self.client.set_access_token(token, now);
+    }
+
+    fn connect(&mut self, now: Instant) {
+        self.client.connect(now);
     }
 }
 
@@ -130,6 +155,7 @@ impl Machine for Task {
         if let Event::Channel(id, event) = event {
             self.on_channel_event(id, event);
         } else {
+            self.ask_for_token(&event);
             self.connection.retain(|listener| listener.is_wanted());
             for listener in &self.connection {
                 listener.send(event.clone());

@@ -18,6 +18,7 @@ use realtime_proto::manager::{
     self as proto, ActiveChannel, ChannelStats, CleanupId, Entity, EntityKey, EntityOptions,
     LeaseId, ManagerConfig, ManagerError, ManagerEvent, PresenceOptions, SendOptions, User,
 };
+use realtime_proto::supabase::{BroadcastApi, BroadcastRequest};
 use realtime_proto::{Instant, Payload, Secret, Stats};
 pub use shared::{manager, set_up};
 use smol::stream::Stream;
@@ -25,10 +26,12 @@ use task::{Listener as Holder, Task};
 
 use crate::clock::{self, Clock};
 use crate::commands::Commands;
+use crate::connector::Connector;
 use crate::driver::Driver;
 use crate::error::{Error, answer};
 use crate::mailbox::{Delivery, Mailbox, mailbox};
 use crate::options::Options;
+use crate::transport;
 
 /// A handle on the one place that owns every realtime channel of an application; clones share it.
 ///
@@ -59,6 +62,7 @@ use crate::options::Options;
 #[derive(Clone)]
 pub struct Manager {
     commands: Commands<Task>,
+    connector: Connector,
     events_queued_max: usize,
 }
 
@@ -87,10 +91,16 @@ impl Manager {
         let clock = Clock::start();
         let mut manager = proto::Manager::new(config, clock::entropy(), clock.now());
         manager.set_unix_time(clock::unix_time(), clock.now());
-        manager.connect(clock.now());
-        let task = Task::new(manager);
-        let (driver, commands) = Driver::new(task, |()| (), clock, options.driver());
-        (Self { commands, events_queued_max: options.events_queued_max }, driver)
+        let (tokens, due) = options.tokens().unzip();
+        if tokens.is_none() {
+            manager.connect(clock.now());
+        }
+        let task = Task::new(manager, due);
+        let config = options.driver();
+        let connector = config.connector.clone();
+        let (driver, commands) = Driver::new(task, |()| (), clock, config);
+        let driver = options.surround(driver, tokens, commands.downgrade());
+        (Self { commands, connector, events_queued_max: options.events_queued_max }, driver)
     }
 
     /// Listens to the row of an entity and to the broadcasts about it.
@@ -244,6 +254,27 @@ impl Manager {
         });
         pushed.await??;
         answer(answered.recv().await.map_err(|_| Error::Stopped)?)
+    }
+
+    /// What makes requests for broadcasts over HTTP, as the same user; the topic of an entity is
+    /// that of its [`EntityKey`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the manager has been shut down.
+    pub async fn broadcast_api(&self) -> Result<BroadcastApi, Error> {
+        Ok(self.commands.call(|task, _| task.manager.broadcast_api()).await?)
+    }
+
+    /// Sends a request for broadcasts over HTTP, as
+    /// [`Client::broadcast_http`](crate::Client::broadcast_http).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotTaken`] with the server's words, [`Error::Unreachable`] when it could not be
+    /// asked or did not answer within 10 s.
+    pub async fn broadcast_http(&self, request: &BroadcastRequest) -> Result<(), Error> {
+        transport::post(request, &self.connector).await
     }
 
     /// The users present on an entity as the server sees them, one entry a user however many

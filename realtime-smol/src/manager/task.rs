@@ -6,13 +6,16 @@ use std::sync::Arc;
 use realtime_proto::manager::{
     ChannelStatus, CleanupId, EntityKey, LeaseEvent, LeaseId, Manager, ManagerEvent,
 };
-use realtime_proto::{CloseReason, ConnectionId, Frame, Instant, Outcome, PushId, SocketId};
+use realtime_proto::{
+    CloseReason, ConnectionId, Frame, Instant, Outcome, PushId, Secret, SocketId,
+};
 
 use super::log;
 use crate::clock;
 use crate::driver::{Machine, Request};
 use crate::error::Error;
 use crate::mailbox::Sender;
+use crate::tokens::{Due, TokenUser};
 use crate::waiters::{Waiters, Waiting};
 
 /// The machine and whom its events concern, owned by one task.
@@ -26,6 +29,8 @@ pub(super) struct Task {
     connections: BTreeMap<ConnectionId, ManagerEvent>,
     /// Who waits for the end of a clean-up.
     pub(super) cleanups: BTreeMap<CleanupId, smol::channel::Sender<()>>,
+    /// Who is told that an access token may be due.
+    tokens: Option<Due>,
 }
 
 /// The holder of a lease.
@@ -43,7 +48,7 @@ impl Listener {
 }
 
 impl Task {
-    pub(super) fn new(manager: Manager) -> Self {
+    pub(super) fn new(manager: Manager, tokens: Option<Due>) -> Self {
         Self {
             manager,
             listeners: BTreeMap::new(),
@@ -51,6 +56,7 @@ impl Task {
             observers: Vec::new(),
             connections: BTreeMap::new(),
             cleanups: BTreeMap::new(),
+            tokens,
         }
     }
 
@@ -93,8 +99,20 @@ impl Task {
         }
     }
 
+    fn ask_for_token(&self, event: &ManagerEvent) {
+        let Some(tokens) = &self.tokens else { return };
+        if let ManagerEvent::TokenNeeded { .. } = event {
+            tokens.tell_needed();
+        } else if let ManagerEvent::Heartbeat { .. }
+        | ManagerEvent::Disconnected { retry_at: Some(_), .. } = event
+        {
+            tokens.tell();
+        }
+    }
+
     fn on_manager_event(&mut self, event: ManagerEvent) {
         log::manager(&event);
+        self.ask_for_token(&event);
         self.observers.retain(Sender::is_wanted);
         for observer in &self.observers {
             observer.send(event.clone());
@@ -104,6 +122,16 @@ impl Task {
         {
             self.connections.insert(connection, event);
         }
+    }
+}
+
+impl TokenUser for Task {
+    fn set_access_token(&mut self, token: Option<Secret>, now: Instant) {
+        self.manager.set_access_token(token, now);
+    }
+
+    fn connect(&mut self, now: Instant) {
+        self.manager.connect(now);
     }
 }
 
