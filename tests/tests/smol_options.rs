@@ -146,6 +146,9 @@ fn a_connection_runs_over_what_the_application_connects() {
         let there = client.channels().await.unwrap();
         let there: Vec<_> = there.iter().map(|channel| (&*channel.topic, channel.state)).collect();
         assert_eq!(there, [("realtime:room", ChannelState::Joined)]);
+        room.leave().await.unwrap();
+        assert_eq!(server.stats().await.unwrap().channels, 0, "the leave was acknowledged");
+        assert_eq!(client.channels().await.unwrap().len(), 0);
     });
 }
 

@@ -9,7 +9,7 @@ use realtime_proto::{
     self as proto, BindingId, BroadcastOptions, ChannelEvent, ChannelId, ChannelState, Instant,
     Member, Payload, PushError, PushId,
 };
-use smol::stream::Stream;
+use smol::stream::{Stream, StreamExt};
 
 use super::task::Task;
 use crate::commands::Commands;
@@ -47,6 +47,32 @@ impl Channel {
             Some(waiting) => waiting.recv().await.map_err(|_| Error::Stopped)?,
             None => Ok(()),
         }
+    }
+
+    /// Leaves the channel, and returns when the server has acknowledged that or does not answer.
+    /// Dropping the channel leaves it as well, without a wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the client has been shut down.
+    ///
+    /// # Cancel safety
+    ///
+    /// The channel is left all the same when the future is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn go(room: realtime_smol::Channel) -> Result<(), realtime_smol::Error> {
+    /// room.leave().await
+    /// # }
+    /// ```
+    pub async fn leave(mut self) -> Result<(), Error> {
+        let id = self.id;
+        self.commands.call(move |task, now| task.client.close_channel(id, now)).await?;
+        // Its last event is that it is closed.
+        while self.events.next().await.is_some() {}
+        Ok(())
     }
 
     /// Sends an event and returns the response of the server's `ok`.
