@@ -43,8 +43,11 @@ fn run(test: impl Future<Output = ()>) {
     block_on(test.or(hangs));
 }
 
+/// What an application says when it is asked for a token.
+type Answer = Result<Option<Secret>, &'static str>;
+
 /// A source of tokens that is answered by hand: it tells that it was asked, and waits.
-fn by_hand() -> (Options, Receiver<()>, Sender<Result<Option<Secret>, &'static str>>) {
+fn by_hand() -> (Options, Receiver<()>, Sender<Answer>) {
     let (asked, asks) = unbounded();
     let (answers, answer) = unbounded();
     let options = Options::default().with_access_tokens(move || {

@@ -157,14 +157,19 @@ impl Lease {
     ///
     /// A future that is dropped releases the lease; a callback that runs just then runs to its end.
     pub async fn listen_with_driver(mut self, mut listener: impl Listener) {
+        let log = self.log.clone();
+        let span = log.span_of(&self.key);
         while let Some(delivery) = self.next().await {
+            let (log, span) = (log.clone(), span.clone());
             let mut batch = vec![delivery];
             while batch.len() < BATCH_MAX {
                 let Some(Some(delivery)) = poll_once(self.next()).await else { break };
                 batch.push(delivery);
             }
             listener = smol::unblock(move || {
-                batch.into_iter().for_each(|delivery| listener.handle(delivery));
+                log.within(&span, || {
+                    batch.into_iter().for_each(|delivery| listener.handle(delivery));
+                });
                 listener
             })
             .await;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use realtime_proto::manager::{EntityKey, LeaseEvent, LeaseId};
 use smol::stream::Stream;
 
+use super::log::Log;
 use super::task::Task;
 use crate::commands::Commands;
 use crate::error::Error;
@@ -21,6 +22,7 @@ pub struct Lease {
     pub(super) id: LeaseId,
     pub(super) key: Arc<EntityKey>,
     pub(super) events: Mailbox<LeaseEvent>,
+    pub(super) log: Log,
 }
 
 impl Lease {
@@ -61,7 +63,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let id = self.id;
         self.commands.post(move |task, now| {
-            task.listeners.remove(&id);
+            // Its listener goes with the event of its end.
             task.manager.release(id, now);
         });
     }

@@ -13,7 +13,32 @@ use core::fmt;
 use realtime_proto::manager::{ChannelStatus, EntityKey, LeaseEvent, LeaseId, ManagerEvent, User};
 use realtime_proto::supabase::{Cause, CauseKind};
 use realtime_proto::{ConnectionId, Outcome, PushId, Status};
-use tracing::{debug, error, info, trace, warn};
+use tracing::dispatcher::with_default;
+use tracing::{Dispatch, Span, debug, error, error_span, info, trace, warn};
+
+/// Where the lines go that are not written by the manager's own task.
+#[derive(Clone)]
+pub(super) struct Log(Option<Dispatch>);
+
+impl Log {
+    pub(super) const fn new(logger: Option<Dispatch>) -> Self {
+        Self(logger)
+    }
+
+    /// What tells whose callbacks a line is about.
+    pub(super) fn span_of(&self, key: &EntityKey) -> Span {
+        let span = || error_span!("listener", channel = %Topic(key));
+        self.0.as_ref().map_or_else(span, |logger| with_default(logger, span))
+    }
+
+    pub(super) fn within(&self, span: &Span, work: impl FnOnce()) {
+        let work = || span.in_scope(work);
+        match &self.0 {
+            Some(logger) => with_default(logger, work),
+            None => work(),
+        }
+    }
+}
 
 /// Tells what concerns the manager as a whole.
 pub(super) fn manager(event: &ManagerEvent) {

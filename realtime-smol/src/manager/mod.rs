@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 pub use callbacks::{EntityCallbacks, ListenError, Listener, Listening, PresenceCallbacks};
 pub use lease::Lease;
+use log::Log;
 use realtime_proto::manager::{
     self as proto, ActiveChannel, ChannelStats, CleanupId, Entity, EntityKey, EntityOptions,
     LeaseId, ManagerConfig, ManagerError, ManagerEvent, PresenceOptions, SendOptions, User,
@@ -63,6 +64,7 @@ use crate::transport;
 pub struct Manager {
     commands: Commands<Task>,
     connector: Connector,
+    log: Log,
     events_queued_max: usize,
 }
 
@@ -100,7 +102,9 @@ impl Manager {
         let connector = config.connector.clone();
         let (driver, commands) = Driver::new(task, |()| (), clock, config);
         let driver = options.surround(driver, tokens, commands.downgrade());
-        (Self { commands, connector, events_queued_max: options.events_queued_max }, driver)
+        let log = Log::new(options.logger.clone());
+        let events_queued_max = options.events_queued_max;
+        (Self { commands, connector, log, events_queued_max }, driver)
     }
 
     /// Listens to the row of an entity and to the broadcasts about it.
@@ -487,13 +491,13 @@ impl Manager {
         + 'static,
     ) -> Result<Lease, Error> {
         let (sender, events) = mailbox(self.events_queued_max);
-        let commands = self.commands.clone();
+        let (commands, log) = (self.commands.clone(), self.log.clone());
         let lease = self.commands.call(move |task, now| {
             let (id, key) = ask(&mut task.manager, now)?;
             let key = Arc::new(key);
             task.listeners.insert(id, Holder::new(Arc::clone(&key), sender));
             // When the caller is gone, dropping the lease inside the answer releases it.
-            Ok(Lease { commands, id, key, events })
+            Ok(Lease { commands, id, key, events, log })
         });
         lease.await?
     }
