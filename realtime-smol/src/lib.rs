@@ -2,7 +2,8 @@
 //!
 //! A [`Manager`] owns every realtime channel of an application, keyed by entity; a [`Client`] is
 //! one connection with channels of your own naming. Both are cheap handles: one task owns the
-//! state machine of [`realtime_proto`], does its I/O, and hands out what happens as streams.
+//! state machine of [`realtime_proto`], does its I/O, and hands out what happens as streams. The
+//! [`guide`] shows how to use the manager, operation by operation.
 //!
 //! ```no_run
 //! use realtime_smol::Manager;
@@ -50,6 +51,7 @@ mod connector;
 mod dev_server;
 mod driver;
 mod error;
+pub mod guide;
 mod http;
 mod mailbox;
 mod manager;

@@ -1,12 +1,5 @@
-//! What a manager writes to the log: lines of `tracing`, and no secret in any.
-//!
-//! | level | what |
-//! |---|---|
-//! | error | a channel or a connection was given up, a callback panicked |
-//! | warn | a channel or a connection was lost and comes back, a token is needed, something may be missing, a listener is slow, the server refused or broke something |
-//! | info | a connection opened or was closed as asked, a channel is live |
-//! | debug | channels opened, joined and closed, leases released, who came and went, what the server said, broadcasts that came to nothing |
-//! | trace | heartbeats |
+//! What a manager writes to the log: lines of `tracing`, and no secret in any. The levels
+//! are those of the table in the guide.
 
 use core::fmt;
 
