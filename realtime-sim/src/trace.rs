@@ -282,6 +282,8 @@ pub fn describe_for_manager(event: &ManagerEvent) -> String {
         ManagerEvent::Lease(lease, event) => format!("{lease} {}", describe_lease(event)),
         ManagerEvent::Channel { key, status } => format!("{} {status}", key.topic()),
         ManagerEvent::PushEnded { push, .. } => format!("{push} ended"),
+        ManagerEvent::CleanedUp { cleanup } => format!("{cleanup} ended"),
+        ManagerEvent::Heartbeat { connection, .. } => format!("{connection} heartbeat answered"),
         ManagerEvent::Violation(_) => "violation".into(),
         _ => "event".into(),
     }

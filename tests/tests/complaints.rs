@@ -61,9 +61,10 @@ use std::path::Path;
 use realtime_proto::supabase::{Binding, CauseKind, ChangeEvent, Completeness, JoinConfig};
 use realtime_proto::{
     Awaits, Backoff, ChannelConfig, ChannelEvent, ChannelId, ChannelState, Client, CloseReason,
-    Config, ConfigBuilder, Event, Instant, Limits, OpenError, Payload, Secret,
+    Config, ConfigBuilder, Event, Instant, Limits, OpenError, Payload,
 };
 use realtime_tests::peer::Peer;
+use realtime_tests::token;
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -106,21 +107,6 @@ fn lose(peer: &mut Peer) {
     let socket = peer.socket();
     let reason = CloseReason::Lost { detail: "reset".into() };
     peer.command(|client, now| client.handle_close(socket, reason, now));
-}
-
-/// A JWT that says when it expires, in seconds since the Unix epoch.
-fn token(exp: u64) -> Secret {
-    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::from("e30.");
-    for chunk in format!(r#"{{"role":"anon","exp":{exp}}}"#).as_bytes().chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| (bits << 8) | u32::from(*byte));
-        let bits = bits << (8 * (3 - chunk.len()));
-        for letter in 0..=chunk.len() {
-            let index = (bits >> (18 - 6 * letter)) & 63;
-            text.push(char::from(alphabet[index as usize]));
-        }
-    }
-    Secret::new(text + ".c2ln")
 }
 
 /// The tests of this package, as text.
