@@ -73,6 +73,7 @@ impl World {
                     || describe_frame(&frame, Sender::Client),
                 );
                 self.oracle.on_server_receives(server, session, node, &frame, now);
+                self.tally.to_servers += 1;
                 self.backends[server].handle_frame(session, frame, now);
             }
             (Carried::Ended, Some(session)) => {
@@ -179,6 +180,7 @@ impl World {
                     || describe_frame(&frame, Sender::Server),
                 );
                 self.oracle.on_node_receives(name, id, &frame, now);
+                self.tally.to_nodes += 1;
                 node.host.handle_frame(socket, frame, clock);
             }
             Carried::Failed(reason) => {
@@ -265,6 +267,7 @@ impl World {
             let wanted = self.trace.is_read().then_some(&mut line);
             let some = node.host.take_event(clock, &mut told, wanted);
             if some {
+                self.tally.told += 1;
                 self.trace.write(now, Who::Node(id), "tells", &told, || line);
                 for told in &told {
                     self.oracle.on_told(id, told, clock, now);
@@ -317,7 +320,7 @@ impl World {
                         .find("G4", now, || format!("{node} sends on a socket that is not open"));
                 };
                 self.oracle.on_node_sends(node, id, &frame, now);
-                if !self.keeps_findings {
+                if self.keeps_logs {
                     let sent = &mut self.nodes[node.0].sent;
                     assert!(sent.len() < SENT_MAX, "{node} sent {SENT_MAX} frames");
                     sent.push((now, describe_frame(&frame, Sender::Client)));

@@ -10,7 +10,7 @@ use realtime_proto::supabase::{CauseKind, Retry};
 use realtime_proto::{Instant, Payload};
 
 use crate::credentials::{self, BEGIN};
-use crate::host::{Hosted, Log};
+use crate::host::Hosted;
 use crate::oracle::Finding;
 use crate::scenario::{Act, ActorId, Op, Part, Scenario, TopicId};
 use crate::subject::{
@@ -26,8 +26,10 @@ use crate::{Network, NodeId, World};
 pub struct Report {
     /// What does not hold, if something does not.
     pub finding: Option<Finding>,
-    /// The events of the world: messages that arrived, timeouts, things that ended.
-    pub steps: u64,
+    /// What happened: frames that were taken, events that were told, timeouts.
+    pub events: u64,
+    /// How many applications there were.
+    pub actors: usize,
     /// The time that passed in it.
     pub simulated: Duration,
     /// How long after the healing every wanted channel was live; `None` when it was not.
@@ -142,7 +144,7 @@ impl<'a> Stage<'a> {
         let mut world = dress(world);
         world.keeps_findings = true;
         world.listens = true;
-        world.server_log = Log::Dropped;
+        world = world.without_logs();
         let mut stage = Self {
             scenario,
             world,
@@ -206,7 +208,8 @@ impl<'a> Stage<'a> {
         };
         Report {
             finding: self.world.finding().cloned(),
-            steps: self.world.steps(),
+            events: self.world.tally().events(),
+            actors: self.actors.len(),
             simulated: self.world.now.since_epoch(),
             time_to_live,
             hash: self.world.trace_hash(),
