@@ -121,7 +121,7 @@ impl Slot {
         self.enter(State::Joined(joined), ctx.now);
         // Diffs that came until now were told to an older join. The snapshot has what they said,
         // and what took it back may have been told to nobody.
-        self.presence.rejoin();
+        self.presence.accept();
         ctx.emit(self.id, ChannelEvent::Joined { response });
         self.on_resumed(resumed, ctx);
         if self.config.is_supabase() && self.token_version != ctx.token.version {

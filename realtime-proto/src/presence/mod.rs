@@ -41,10 +41,10 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 ///
 /// A [`Channel`](crate::Channel) has one and feeds it. It also works on its own, for whoever has
 /// the payloads from elsewhere: feed it each `presence_state` and `presence_diff`, call
-/// [`rejoin`](Self::rejoin) when a join is sent and when it is accepted, and
-/// [`handle_timeout`](Self::handle_timeout) at [`poll_timeout`](Self::poll_timeout). Each change is
-/// told in two views: folded, as who came, changed and went, and as the calls that the `Presence`
-/// of phoenix.js makes.
+/// [`rejoin`](Self::rejoin) when a join is sent and [`accept`](Self::accept) when it is accepted,
+/// and [`handle_timeout`](Self::handle_timeout) at [`poll_timeout`](Self::poll_timeout). Each change
+/// is told in two views: folded, as who came, changed and went, and as the calls that the
+/// `Presence` of phoenix.js makes.
 ///
 /// Whatever is done to one member costs the same in a channel of ten and of a hundred thousand.
 ///
@@ -277,11 +277,10 @@ impl Presence {
         matches!(self.snapshot, Snapshot::Awaited { .. })
     }
 
-    /// A join was sent or accepted, or the connection went: the members are stale, and the next
-    /// snapshot decides.
+    /// A join was sent or the connection went: the members are stale, and the next snapshot decides.
     ///
-    /// Diffs that were told to an older join are dropped, for the next snapshot has what they said.
-    /// phoenix.js would apply them on top of it, and keep whoever left between the two joins.
+    /// Diffs that were held for the snapshot of an older join are dropped, for the next snapshot
+    /// has what they said. phoenix.js would apply them on top of it.
     ///
     /// # Examples
     ///
@@ -296,6 +295,31 @@ impl Presence {
     /// ```
     pub fn rejoin(&mut self) {
         self.snapshot = Snapshot::awaited();
+    }
+
+    /// The join was accepted: diffs that came before were told to an older one, and are dropped.
+    ///
+    /// The snapshot has what they said, and what took it back may have been told to nobody: a
+    /// server shuts the older channel down before it makes the next. phoenix.js would apply them,
+    /// and keep whoever left in between.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use realtime_proto::{Instant, Payload, Presence};
+    ///
+    /// let mut presence = Presence::default();
+    /// let diff = r#"{"joins": {"u1": {"metas": [{"phx_ref": "a"}]}}, "leaves": {}}"#;
+    /// presence.handle_diff(&Payload::from_json(diff)?)?;
+    /// presence.accept();
+    /// presence.handle_state(&Payload::empty(), Instant::EPOCH)?;
+    /// assert!(presence.is_empty());
+    /// # Ok::<(), realtime_proto::PayloadError>(())
+    /// ```
+    pub fn accept(&mut self) {
+        if let Snapshot::Awaited { held } = &mut self.snapshot {
+            held.clear();
+        }
     }
 
     /// Takes the payload of a `presence_state`. The cost is that of the snapshot.
