@@ -17,7 +17,6 @@ pub(crate) use mischief::{Fate, Mischief};
 
 use crate::NodeId;
 use crate::scenario::Garbage;
-use crate::subject::number_of;
 
 /// The honest server half behind its mischief.
 #[derive(Debug)]
@@ -95,15 +94,6 @@ impl Backend {
     pub(crate) fn sessions_of(&self, node: NodeId) -> Vec<SessionId> {
         let visitors = self.visitors.iter().filter(|(_, visitor)| visitor.node == node);
         visitors.map(|(session, _)| *session).collect()
-    }
-
-    /// Who is present on a topic: each key with the numbers it shows.
-    pub(crate) fn present(&self, topic: &str) -> Vec<(String, Vec<u64>)> {
-        let mut present: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-        for (key, tracked) in self.server.presences(topic) {
-            present.entry(key).or_default().extend(number_of(tracked.as_bytes()));
-        }
-        present.into_iter().map(|(key, numbers)| (key.to_owned(), numbers)).collect()
     }
 
     /// What it does wrong, to be added to.
