@@ -133,12 +133,7 @@ impl Accounts {
     }
 
     /// An application is told something of a channel.
-    pub(super) fn on_told(
-        &mut self,
-        node: NodeId,
-        key: ChannelKey,
-        told: &ChannelTold,
-    ) -> Verdict {
+    pub(super) fn on_told(&mut self, node: NodeId, key: ChannelKey, told: &ChannelTold) -> Verdict {
         match told {
             ChannelTold::Live => {
                 self.books.entry((node, key)).or_default().flows = true;

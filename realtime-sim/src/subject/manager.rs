@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use realtime_proto::manager::{
-    ChannelSettings, ChannelStatus, Entity, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId, Manager,
-    ManagerConfig, ManagerEvent, PresenceOptions, User,
+    ChannelSettings, ChannelStatus, Entity, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId,
+    Manager, ManagerConfig, ManagerEvent, PresenceOptions, User,
 };
 use realtime_proto::{
     Backoff, CloseReason, ConnectionId, Frame, Instant, Payload, PushId, SocketId, Stream,
