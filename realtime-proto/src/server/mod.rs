@@ -471,6 +471,12 @@ impl Server {
         }
     }
 
+    /// The `join_ref` of a joined channel, or the `ref` of its join when that had none.
+    #[must_use]
+    pub fn join_ref(&self, session: SessionId, topic: &str) -> Option<&str> {
+        self.sessions.get(&session)?.channels.get(topic)?.join_ref.as_deref()
+    }
+
     /// Time does not go backwards, whatever the driver says.
     fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
