@@ -75,9 +75,9 @@ impl World {
                 );
                 self.tally.to_servers += 1;
                 self.oracle.on_server_receives(At { server, session }, node, &frame);
-                let relayed = self.backends[server].server.stats().broadcasts;
+                let relayed = self.backends[server].server.broadcast_count();
                 self.backends[server].handle_frame(session, frame, now);
-                let relays = self.backends[server].server.stats().broadcasts > relayed;
+                let relays = self.backends[server].server.broadcast_count() > relayed;
                 self.oracle.on_server_took(relays, &self.nodes, now);
             }
             (Carried::Ended, Some(session)) => {

@@ -451,6 +451,13 @@ impl Server {
         })
     }
 
+    /// How many broadcasts it took so far, which [`stats`](Self::stats) tells as well and for which
+    /// it counts everything.
+    #[must_use]
+    pub const fn broadcast_count(&self) -> u64 {
+        self.stats.broadcasts
+    }
+
     /// The configuration.
     #[must_use]
     pub const fn config(&self) -> &ServerConfig {
