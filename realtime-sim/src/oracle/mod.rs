@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, VecDeque};
 use realtime_proto::server::{ServerEvent, SessionId};
 use realtime_proto::wire::{Envelope, Sender};
 use realtime_proto::{Frame, Instant};
-pub(crate) use secrets::{SECRET, shows_secret};
+pub(crate) use secrets::SECRET;
 
 use self::accounts::{Accounts, Arrival, Post};
 use self::script::Script;
@@ -206,9 +206,8 @@ impl Oracle {
         now: Instant,
     ) {
         let post = Post { number, stream: Missed::Messages, stored };
-        self.accounts.on_passes(post, None, now, |node, of| {
-            (of == topic).then(|| nodes[node.0].time(now))
-        });
+        self.accounts
+            .on_passes(post, None, now, |node, of| (of == topic).then(|| nodes[node.0].time(now)));
     }
 
     /// A server took a broadcast of a client and tells it to the others.
@@ -235,12 +234,7 @@ impl Oracle {
 
 /// Frames and sockets.
 impl Oracle {
-    pub(crate) fn on_attempt(
-        &mut self,
-        of: (NodeId, u32),
-        to: (u64, usize),
-        now: Instant,
-    ) {
+    pub(crate) fn on_attempt(&mut self, of: (NodeId, u32), to: (u64, usize), now: Instant) {
         let verdict = self.sockets.on_attempt(of, to, self.script.as_ref(), now);
         self.judge(of.0, now, verdict);
     }
@@ -377,8 +371,7 @@ impl Oracle {
 
     pub(crate) fn settle(&mut self, now: Instant) {
         let views = &self.views;
-        let is_live =
-            |node, key| views.get(&node).is_some_and(|view: &View| view.is_live(key));
+        let is_live = |node, key| views.get(&node).is_some_and(|view: &View| view.is_live(key));
         if let Err((rule, what)) = self.accounts.settle(is_live) {
             self.find(rule, now, || what);
         }
@@ -398,7 +391,8 @@ impl Oracle {
         if let Some((at, node)) = deadline {
             self.find("end", now, || format!("{node} has left and still waits for {at}"));
         }
-        let ends: Vec<_> = self.views.iter().map(|(node, view)| (*node, view.check_end())).collect();
+        let ends: Vec<_> =
+            self.views.iter().map(|(node, view)| (*node, view.check_end())).collect();
         for (node, verdict) in ends {
             self.judge(node, now, verdict);
         }

@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use realtime_proto::manager::{
-    ChannelSettings, ChannelStatus, Entity, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId, Manager,
-    ManagerConfig, ManagerEvent, PresenceOptions, User,
+    ChannelSettings, ChannelStatus, Entity, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId,
+    Manager, ManagerConfig, ManagerEvent, PresenceOptions, User,
 };
 use realtime_proto::{
     Backoff, CloseReason, ConnectionId, Frame, Instant, Payload, PushId, SocketId, Stream,
@@ -234,6 +234,12 @@ impl Subject for ManagerSubject {
     }
 
     fn tell(&mut self, event: &ManagerEvent, told: &mut Vec<Told>) {
+        if let ManagerEvent::Lease(lease, LeaseEvent::Status(ChannelStatus::Live)) = event {
+            if let (Some(key), None) = (self.keys.get(lease), self.statuses.get(lease)) {
+                // It shares a channel that was live before.
+                told.push(Told::Channel(*key, ChannelTold::Joined));
+            }
+        }
         told.push(match event {
             ManagerEvent::Connected { connection } => {
                 Told::Connected { connection: self.number(*connection) }
