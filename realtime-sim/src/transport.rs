@@ -265,7 +265,7 @@ impl World {
             if !node.reads || stuck {
                 return;
             }
-            let clock = node.tick(now);
+            let clock = node.clock.read(now);
             let mut told = core::mem::take(&mut self.told);
             let mut line = String::new();
             let wanted = self.trace.is_read().then_some(&mut line);

@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, VecDeque};
 use realtime_proto::server::{ServerEvent, SessionId};
 use realtime_proto::wire::{Envelope, Sender};
 use realtime_proto::{Frame, Instant};
-pub(crate) use secrets::{SECRET, shows_secret};
+pub(crate) use secrets::SECRET;
 
 use self::accounts::{Accounts, Arrival, Post};
 use self::script::Script;
