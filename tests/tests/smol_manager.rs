@@ -2,13 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use realtime_proto::manager::{
     ChannelStatus, Entity, EntityKey, EntityOptions, ManagerConfig, User,
 };
 use realtime_proto::server::{RowChange, ServerConfig};
-use realtime_proto::{Config, Payload};
+use realtime_proto::{Backoff, Config, Payload};
 use realtime_smol::{
     Delivery, DevServer, DevServerConfig, DevServerHandle, EntityCallbacks, Error, ListenError,
     Manager, Options, PresenceCallbacks,
@@ -97,6 +98,53 @@ fn callbacks_are_called_with_typed_rows_broadcasts_and_statuses() {
         let error = noted.recv().await.unwrap();
         assert!(error.starts_with("a row change is not of the type"), "{error}");
         assert!(error.contains("name"), "{error}");
+    });
+}
+
+#[test]
+fn each_kind_of_change_a_loss_and_a_gap_have_their_callbacks() {
+    run(async {
+        let server = serve();
+        let at_once = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(1));
+        let client = Config::builder(server.url()).reconnect(at_once.clone());
+        let config = ManagerConfig::new(client.build().unwrap()).with_rejoin(at_once);
+        let manager = Manager::connect(config);
+        let rows = manager.subscribe_to_entity(&contact(), EntityOptions::default()).await.unwrap();
+        let seat = manager.join_presence(&contact(), User::new("ana")).await.unwrap();
+        rows.live().await.unwrap();
+        seat.live().await.unwrap();
+        let (note, noted) = notes();
+        let [on_update, on_delete, on_gap, on_error, sync, lost] = [(); 6].map(|()| note.clone());
+        let _rows = rows.listen(
+            EntityCallbacks::<Contact>::new()
+                .on_insert(move |change| note(format!("insert {}", change.new_row().unwrap().id)))
+                .on_update(move |change| on_update(change.new_row().unwrap().name.clone()))
+                .on_delete(move |change| on_delete(format!("{:?}", change.new_row().is_none())))
+                .on_gap(move |gap| on_gap(format!("gap: {}", gap.why.kind)))
+                .on_error(move |error| on_error(format!("error: {error}"))),
+        );
+        let row =
+            |name: &str| Payload::json(&serde_json::json!({ "id": 123, "name": name })).unwrap();
+        server.change(insert("Ana")).await.unwrap();
+        assert_eq!(noted.recv().await.unwrap(), "insert 123");
+        server.change(RowChange::update("contacts", row("Anna"), None).unwrap()).await.unwrap();
+        assert_eq!(noted.recv().await.unwrap(), "Anna");
+        server.change(RowChange::delete("contacts", row("Anna")).unwrap()).await.unwrap();
+        assert_eq!(noted.recv().await.unwrap(), "true", "a deleted row has no new version");
+
+        let _seat = seat.listen(
+            PresenceCallbacks::new()
+                .on_sync(move |()| sync("synced".into()))
+                .on_error(move |error| lost(format!("presence: {error}"))),
+        );
+        assert_eq!(noted.recv().await.unwrap(), "synced", "whoever is here is told first");
+        server.cut_all().await.unwrap();
+        let mut heard: BTreeSet<&str> = BTreeSet::new();
+        let wanted = ["error: connection lost", "presence: connection lost", "gap: ", "synced"];
+        while heard.len() < wanted.len() {
+            let note = noted.recv().await.unwrap();
+            heard.extend(wanted.iter().find(|wanted| note.starts_with(**wanted)));
+        }
     });
 }
 
