@@ -14,8 +14,9 @@ use realtime_smol::{
     Delivery, DevServer, DevServerConfig, DevServerHandle, EntityCallbacks, Error, ListenError,
     Manager, Options, PresenceCallbacks,
 };
+use realtime_tests::dice::Dice;
 use smol::channel::{Receiver, Sender, unbounded};
-use smol::future::{FutureExt, block_on, zip};
+use smol::future::{FutureExt, block_on, poll_once, zip};
 use smol::stream::StreamExt;
 
 #[derive(serde::Deserialize)]
@@ -353,6 +354,67 @@ fn a_callback_that_blocks_its_thread_stops_nobody() {
         go_on.send(()).unwrap();
         assert_eq!(noted.recv().await.unwrap(), "unsubscribed");
     });
+}
+
+/// One part of an application: it asks, waits or does not, and gives back or forgets.
+async fn part(manager: Manager, server: DevServerHandle, seed: u64) {
+    let mut dice = Dice::new(seed);
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        let entity = Entity::new("contact", dice.below(3).to_string()).in_tenant("acme");
+        match dice.below(12) {
+            0..=3 => {
+                let asked = manager.subscribe_to_entity(&entity, EntityOptions::default());
+                held.push(asked.await.unwrap());
+            }
+            4 | 5 => held.push(manager.join_presence(&entity, User::new("ana")).await.unwrap()),
+            6 => {
+                // Whoever stops waiting for the answer has asked for nothing.
+                let asked = manager.subscribe_to_entity(&entity, EntityOptions::default());
+                drop(poll_once(asked).await);
+            }
+            7 | 8 => drop(held.pop()),
+            9 => match manager.broadcast(&entity, "hi", Payload::empty()).await {
+                // Others clean up while it is under way, and the network is not good.
+                Ok(()) | Err(Error::Unanswered(_)) => {}
+                Err(other) => panic!("{other}"),
+            },
+            10 if dice.below(4) == 0 => manager.cleanup_tenant("acme").await.unwrap(),
+            11 if dice.below(4) == 0 => drop(server.cut_all().await.unwrap()),
+            _ => drop(manager.unsubscribe(&EntityKey::presence(entity)).await.unwrap()),
+        }
+    }
+}
+
+#[test]
+fn parts_that_come_and_go_at_once_on_a_bad_network_leave_nothing_behind() {
+    for round in 0..4 {
+        run(async move {
+            let server = serve();
+            let at_once = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(1));
+            let client = Config::builder(server.url()).reconnect(at_once.clone());
+            let config = ManagerConfig::new(client.build().unwrap())
+                .with_rejoin(at_once)
+                .with_channels_per_connection_max(2)
+                .with_linger(Duration::from_millis(1));
+            let (manager, driver) = Manager::connect_with_driver(config, &Options::default());
+            let driver = smol::spawn(driver);
+            let parts: Vec<_> = (0..8)
+                .map(|n| smol::spawn(part(manager.clone(), server.clone(), 100 * round + n)))
+                .collect();
+            for part in parts {
+                part.await;
+            }
+            manager.cleanup_all_channels().await.unwrap();
+            let stats = manager.channel_stats().await.unwrap();
+            assert_eq!((stats.total, stats.held.len()), (0, 0));
+            drop(manager);
+            driver.await;
+            // The server hears of the last connection's end a moment later.
+            while server.stats().await.unwrap().sessions > 0 {}
+            assert_eq!(server.stats().await.unwrap().channels, 0);
+        });
+    }
 }
 
 #[test]
