@@ -149,7 +149,9 @@ impl Run {
             ServerEvent::Joined { session, topic: joined } if *joined == topic => Some(*session),
             _ => None,
         });
-        match self.dice.below(7) {
+        match self.dice.below(9) {
+            7 => self.world.stall(self.node),
+            8 => self.world.heal(self.node),
             0 | 1 => self.world.cut(self.node),
             2 => {
                 let detail = "no route to host".to_string();
@@ -374,6 +376,7 @@ impl Run {
             let config = ServerConfig { refuse_joins: Vec::new(), ..server.config().clone() };
             server.set_config(config);
         });
+        self.world.heal(self.node);
         // What spent its attempts meanwhile is asked for again, as a person would.
         let rows: Vec<_> = self.manager(|manager, _| manager.active_channels().collect());
         for row in rows {
