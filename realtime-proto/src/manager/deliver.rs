@@ -84,8 +84,9 @@ impl Manager {
                 continue;
             }
             let status = match (&shared.status, retry_at) {
-                (ChannelStatus::Reconnecting { attempt, .. }, Some(_)) => {
-                    let (attempt, cause) = (*attempt, cause.clone());
+                (ChannelStatus::Reconnecting { .. }, Some(_)) => {
+                    let (attempt, cause) = (shared.attempts + 1, cause.clone());
+                    self.shared_mut(id).attempts = attempt;
                     ChannelStatus::Reconnecting { attempt, next_at: retry_at, cause }
                 }
                 (ChannelStatus::Reconnecting { .. }, None)

@@ -11,6 +11,7 @@ use super::people::UserDiff;
 use super::registry::KeyId;
 use super::shared::Holder;
 use super::user::User;
+use crate::channel::Slot;
 use crate::config::ChannelConfig;
 use crate::error::{BindError, PushError};
 use crate::payload::Payload;
@@ -142,7 +143,18 @@ impl Manager {
             bindings.reserve_exact(1);
             bindings.push((binding.clone(), bound));
         }
+        self.lower_unless_served(id);
         Ok(())
+    }
+
+    /// A channel is not live while something that was asked for waits for its next join.
+    fn lower_unless_served(&mut self, id: KeyId) {
+        let shared = self.shared(id);
+        let slot = shared.wire.and_then(|wire| self.pool.slot(wire));
+        let is_served = slot.is_none_or(Slot::serves_bindings);
+        if shared.status == ChannelStatus::Live && !is_served {
+            self.set_status(id, ChannelStatus::Connected);
+        }
     }
 
     /// Stops delivering row changes that no listener wants any more.
