@@ -32,6 +32,16 @@ enum Standing {
     Closed,
 }
 
+impl Standing {
+    /// The same, once something was told.
+    const fn begun(self) -> Self {
+        match self {
+            Self::New => Self::Away,
+            Self::Away | Self::Joined | Self::Live | Self::Closed => self,
+        }
+    }
+}
+
 /// What became of a broadcast that the application sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Push {
@@ -132,11 +142,14 @@ impl View {
             | ChannelTold::Change { .. }
             | ChannelTold::Presence { .. } => {
                 self.backlog.on_told(events_max)?;
-                if standing == Standing::New { Standing::Away } else { standing }
+                standing.begun()
             }
             ChannelTold::Closed => Standing::Closed,
-            _ if standing == Standing::New => Standing::Away,
-            _ => standing,
+            ChannelTold::Stopped { .. }
+            | ChannelTold::Gap { .. }
+            | ChannelTold::Recovered { .. }
+            | ChannelTold::Ended { .. }
+            | ChannelTold::Other => standing.begun(),
         };
         self.channels.insert(key, next);
         Ok(())
