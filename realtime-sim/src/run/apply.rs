@@ -63,7 +63,7 @@ impl Stage<'_> {
                 for server in 0..self.world.backends.len() {
                     let backend = &mut self.world.backends[server].server;
                     if stored {
-                        backend.send_from_database(&spec.topic, "n", &payload, true, now);
+                        backend.send_from_database(&spec.topic, "n", &payload, spec.private, now);
                     } else {
                         backend.broadcast(&spec.topic, "n", &payload, now);
                     }
