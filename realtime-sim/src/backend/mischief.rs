@@ -272,7 +272,7 @@ impl Backend {
 
     /// What is to become of a frame, if it is a join about which something was decided: whose it
     /// is, what becomes of it, and its topic.
-    fn fate_of(&mut self, session: SessionId, frame: &Frame) -> Option<(NodeId, Fate, String)> {
+    fn fate_of(&self, session: SessionId, frame: &Frame) -> Option<(NodeId, Fate, String)> {
         let visitor = self.visitors.get(&session)?;
         let (fate, _) = *self.mischief.as_ref()?.fates.get(&visitor.node)?.front()?;
         let join = wire::decode(visitor.vsn, Sender::Client, frame).ok()?;
