@@ -297,3 +297,14 @@ fn ids_change_with_the_next_join_and_changes_arrive_all_the_same() {
     let records = play(ANA, steps);
     assert_eq!(all(&records, "node0", "tells", "change INSERT").len(), 3);
 }
+
+#[test]
+fn a_reply_from_before_the_current_join_ends_nothing() {
+    // The server has shut the channel when the push comes, and takes the join behind it.
+    let steps = "+1s shut ana room presence-rate\n+0ms ana send room\n+0ms ana rebind room\n\
+                 +5s ana send room\n";
+    let records = play(ANA, steps);
+    assert_eq!(all(&records, "server", "sends", "  2 realtime:room phx_reply").len(), 1);
+    assert_eq!(all(&records, "node0", "tells", "errored"), []);
+    assert_eq!(all(&records, "server", "tells", "Joined").len(), 2);
+}

@@ -186,7 +186,14 @@ impl Backend {
                     joins.push(join_ref.into());
                 }
             }
-            _ => {}
+            ServerEvent::Closed { .. }
+            | ServerEvent::Refused { .. }
+            | ServerEvent::Left { .. }
+            | ServerEvent::Subscribed { .. }
+            | ServerEvent::Tracked { .. }
+            | ServerEvent::Untracked { .. }
+            | ServerEvent::Malformed { .. }
+            | _ => {}
         }
     }
 

@@ -19,6 +19,10 @@ use crate::world::Due;
 /// So few bytes a second pass a slow link.
 const SLOW_BYTES_PER_SECOND: u32 = 400;
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the faults are shared out over several functions, each of which takes its own"
+)]
 impl Stage<'_> {
     pub(super) fn apply(&mut self, op: &Op) {
         match op {
