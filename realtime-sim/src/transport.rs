@@ -403,6 +403,7 @@ impl World {
     /// Carries out what a server asks for, and writes down what it tells.
     pub(crate) fn flush_server(&mut self, server: usize) {
         let now = self.now;
+        self.backends[server].spoken = self.oracle.awaits_words().then(Vec::new);
         while let Some(out) = self.backends[server].poll(now) {
             match out {
                 Out::Frame { session, frame } => {
@@ -414,7 +415,6 @@ impl World {
                             frame.as_bytes(),
                             || describe_frame(&frame, Sender::Server),
                         );
-                        self.oracle.on_server_sends(server, &frame, &self.nodes, now);
                         self.send(id, End::Node, Carried::Frame(frame));
                     }
                 }
@@ -439,6 +439,9 @@ impl World {
                     }
                 }
             }
+        }
+        for frame in self.backends[server].spoken.take().unwrap_or_default() {
+            self.oracle.on_server_says(server, &frame, &self.nodes, now);
         }
     }
 }

@@ -326,7 +326,13 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn on_server_sends(
+    /// Whether it waits for a message that a server has and did not pass on yet.
+    pub(crate) fn awaits_words(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The honest half of a server says something, whatever becomes of it on the way out.
+    pub(crate) fn on_server_says(
         &mut self,
         server: usize,
         frame: &Frame,
