@@ -49,7 +49,7 @@ const SMALL_SEEDS: Range<u64> = 0..8;
 /// // As if no channel must ever be lost, which nobody promises.
 /// let (small, _) = shrink(&scenario, 1_000, |scenario| {
 ///     let (_, records) = run_recorded(scenario);
-///     records.iter().any(|record| record.detail.contains("errored: channel-error"))
+///     records.iter().any(|record| record.detail.contains("errored"))
 /// });
 /// assert_eq!(small.to_string(), "\
 /// seed 0
