@@ -66,12 +66,12 @@ impl World {
         let (node, socket) = (link.node, link.socket);
         self.trace.write(self.now, Who::Node(node), "cut", socket, || format!("socket {socket}"));
         // Under another name, so that nothing that was on its way arrives.
-        let id = self.next_link;
+        let (before, id) = (id, self.next_link);
         self.next_link += 1;
         if let Some(session) = link.session {
             self.sessions.insert((link.server, session), id);
         }
-        self.oracle.on_renamed(node, id);
+        self.oracle.on_renamed(before, id);
         if !tell_node {
             // It goes on sending into nothing.
             link.hold(End::Server);

@@ -11,6 +11,7 @@ use crate::host::Asked;
 use crate::host::Log;
 use crate::link::{Carried, End, Link, Parcel};
 use crate::node::{Reception, Sleep};
+use crate::oracle::At;
 use crate::subject::Request;
 use crate::trace::{Who, describe_frame};
 use crate::world::{Due, World};
@@ -72,8 +73,11 @@ impl World {
                     frame.as_bytes(),
                     || describe_frame(&frame, Sender::Client),
                 );
-                self.oracle.on_server_receives(server, session, node, &frame, now);
+                self.oracle.on_server_receives(At { server, session }, node, &frame);
+                let relayed = self.backends[server].server.stats().broadcasts;
                 self.backends[server].handle_frame(session, frame, now);
+                let relays = self.backends[server].server.stats().broadcasts > relayed;
+                self.oracle.on_server_took(relays, &self.nodes, now);
             }
             (Carried::Ended, Some(session)) => {
                 link.session = None;
@@ -107,7 +111,7 @@ impl World {
             Ok(session) => {
                 link.session = Some(session);
                 self.sessions.insert((server, session), id);
-                self.oracle.on_accepted(server, session, node, now);
+                self.oracle.on_accepted(At { server, session }, node);
                 self.send_late(id, End::Node, Carried::Opened, late);
                 if flaps {
                     self.end_session(id, true);
@@ -178,7 +182,7 @@ impl World {
                     frame.as_bytes(),
                     || describe_frame(&frame, Sender::Server),
                 );
-                self.oracle.on_node_receives(name, id, &frame, now);
+                self.oracle.on_node_receives(name, (id, server), &frame, clock);
                 node.host.handle_frame(socket, frame, clock);
             }
             Carried::Failed(reason) => {
@@ -186,7 +190,7 @@ impl World {
                 self.trace.write_from(now, Who::Node(name), "lost", from, socket, || {
                     format!("socket {socket}: {reason:?}")
                 });
-                self.oracle.on_socket_gone(name, id);
+                self.oracle.on_socket_gone(id);
                 node.host.handle_close(socket, reason, clock);
                 if node.write_blocked.is_some_and(|(blocked, _)| blocked == id) {
                     node.write_blocked = None;
@@ -295,12 +299,12 @@ impl World {
                 }
                 self.trace
                     .write(now, Who::Node(node), "opens", socket, || format!("socket {socket}"));
-                self.oracle.on_attempt(node, asked.connection, now);
                 let id = self.next_link;
                 self.next_link += 1;
                 let seed = self.seed.child("link", id);
                 let network = self.nodes[node.0].network;
                 let server = self.nodes[node.0].server;
+                self.oracle.on_attempt((node, asked.connection), (id, server), now);
                 let link = Link::new(node, (socket, asked.connection), server, network, seed);
                 self.links.insert(id, link);
                 let target = path_and_query(&url).into();
@@ -331,7 +335,7 @@ impl World {
                 });
                 if let Some((id, link)) = self.link_of(node, socket) {
                     (link.wanted, link.open) = (false, false);
-                    self.oracle.on_socket_gone(node, id);
+                    self.oracle.on_socket_gone(id);
                     self.send(id, End::Server, Carried::Ended);
                 }
             }
@@ -404,7 +408,7 @@ impl World {
                             frame.as_bytes(),
                             || describe_frame(&frame, Sender::Server),
                         );
-                        self.oracle.on_server_sends(server, session, id, &frame, now);
+                        self.oracle.on_server_sends(server, &frame, &self.nodes, now);
                         self.send(id, End::Node, Carried::Frame(frame));
                     }
                 }
@@ -418,7 +422,7 @@ impl World {
                     }
                 }
                 Out::Told(event) => {
-                    self.oracle.on_server_told(server, &event, now);
+                    self.oracle.on_server_told(server, &event);
                     if self.trace.is_read() {
                         self.trace
                             .write(now, Who::Server(server), "tells", (), || format!("{event:?}"));

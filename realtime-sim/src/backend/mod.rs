@@ -55,11 +55,6 @@ impl Backend {
         visitors.map(|(session, _)| *session).collect()
     }
 
-    /// Who is present on a topic: each key with the numbers it shows.
-    pub(crate) fn present(&self, _: &str) -> Vec<(String, Vec<u64>)> {
-        Vec::new()
-    }
-
     /// Ends all mischief.
     pub(crate) fn calm(&mut self, _: Instant) {}
 

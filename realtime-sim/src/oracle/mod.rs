@@ -1,21 +1,48 @@
 //! What must hold for every client, whatever happens to it.
 //!
 //! The oracle knows what the servers did and what the applications were told, and nothing of how
-//! either came about: it shares no state and no code with client or server.
+//! either came about: it shares no state and no code with client or server. It reads frames with
+//! the same decoder, and that is all.
+//!
+//! | rule | where |
+//! |---|---|
+//! | G1, G2, G4, G10: numbered messages leave in order, come in order, once, or as a gap | `accounts` |
+//! | G3, G5: pushes end once, channels close once, and in the right order | `view` |
+//! | G4, G6: what may leave on which socket, and no storms | `sockets` |
+//! | G9: presence | `truth` |
+//! | G11, G12: limits | `limits` |
+//! | G14: secrets | `secrets` |
+//!
+//! G7 is checked by the world, G8 by whoever runs a scenario.
+
+mod accounts;
+mod limits;
+mod read;
+mod script;
+mod secrets;
+mod sockets;
+#[cfg(test)]
+mod tests;
+mod truth;
+mod view;
 
 use core::fmt;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 
 use realtime_proto::server::{ServerEvent, SessionId};
-use realtime_proto::supabase::CauseKind;
+use realtime_proto::wire::{Envelope, Sender};
 use realtime_proto::{Frame, Instant};
+pub(crate) use secrets::{SECRET, shows_secret};
 
+use self::accounts::{Accounts, Arrival, Post};
+use self::script::Script;
+use self::sockets::Sockets;
+use self::truth::Truth;
+use self::view::View;
 use crate::NodeId;
-use crate::scenario::TopicId;
-use crate::subject::{ChannelKey, ChannelTold, Told};
-
-/// In every credential of a scenario; nothing that can be printed may contain it.
-pub(crate) const SECRET: &str = "sesame";
+use crate::node::Node;
+use crate::scenario::{Cast, TopicId};
+use crate::subject::{ChannelKey, ChannelTold, Missed, Told};
 
 /// What does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,32 +61,54 @@ impl fmt::Display for Finding {
     }
 }
 
+/// What a rule says: nothing, or which one is broken and how.
+type Verdict = Result<(), (&'static str, String)>;
+
+fn must(holds: bool, rule: &'static str, what: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err((rule, what())) }
+}
+
 /// Watches a world and keeps the first thing that does not hold.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     pub(crate) finding: Option<Finding>,
-    watches: BTreeMap<NodeId, Watch>,
+    /// What is known of the scenario, in a world that plays one.
+    script: Option<Script>,
+    views: BTreeMap<NodeId, View>,
+    sockets: Sockets,
+    accounts: Accounts,
+    truth: Truth,
+    /// The broadcast that a server is about to take.
+    taken: Option<Held>,
+    /// Broadcasts that reached a server which has not told them yet.
+    held: VecDeque<Held>,
 }
 
-/// What one node was told so far.
-#[derive(Debug, Default)]
-struct Watch {
-    connected: BTreeSet<u32>,
-    disconnected_at: Option<Instant>,
-    channels: BTreeMap<ChannelKey, Standing>,
-    ended: BTreeSet<u64>,
+/// A broadcast of a client at a server.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    server: usize,
+    topic: TopicId,
+    sender: NodeId,
+    number: u64,
 }
 
-/// How a channel stands by what was told of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Away,
-    Joined,
-    Live,
-    Closed,
+/// More broadcasts than this wait behind no join; older ones were dropped by the server.
+const HELD_MAX: usize = 1_000;
+
+/// A session of a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    pub(crate) server: usize,
+    pub(crate) session: SessionId,
 }
 
 impl Oracle {
+    /// Judges by a scenario from now on.
+    pub(crate) fn follow(&mut self, cast: &Cast) {
+        self.script = Some(Script::new(cast));
+    }
+
     /// Writes down that something does not hold, unless something did not before.
     pub(crate) fn find(&mut self, rule: &'static str, at: Instant, what: impl FnOnce() -> String) {
         if self.finding.is_none() {
@@ -67,126 +116,299 @@ impl Oracle {
         }
     }
 
+    fn judge(&mut self, node: NodeId, at: Instant, verdict: Verdict) {
+        if let Err((rule, what)) = verdict {
+            self.find(rule, at, || format!("{node}: {what}"));
+        }
+    }
+
+    fn topic_of(&self, envelope: &Envelope<'_>) -> Option<TopicId> {
+        self.script.as_ref()?.topic(&envelope.topic)
+    }
+}
+
+/// What applications do and are told.
+impl Oracle {
+    /// An application is given a command, or gives one.
+    pub(crate) fn on_command(&mut self, node: NodeId, now: Instant) {
+        self.sockets.excuse(node, now);
+    }
+
     /// A node tells its application something; `clock` is the node's own time.
     pub(crate) fn on_told(&mut self, node: NodeId, told: &Told, clock: Instant, now: Instant) {
-        let watch = self.watches.entry(node).or_default();
-        if let Err((rule, what)) = watch.on_told(told, clock) {
-            self.find(rule, now, || format!("{node}: {what}"));
+        let events_max = self.script.as_ref().map(|script| script.events_max);
+        let view = self.views.entry(node).or_default();
+        let verdict = view.on_told(told, clock, events_max);
+        self.judge(node, now, verdict);
+        let (Told::Channel(key, told), true) = (told, self.script.is_some()) else { return };
+        if *told == ChannelTold::Live {
+            self.sockets.excuse(node, now);
+        }
+        let verdict = self.accounts.on_told(node, *key, told);
+        self.judge(node, now, verdict);
+    }
+
+    /// What a node shows when it is printed, an event or all of it.
+    pub(crate) fn on_shown(&mut self, node: NodeId, what: &str, text: &str, now: Instant) {
+        let verdict = secrets::check(what, text);
+        self.judge(node, now, verdict);
+    }
+
+    pub(crate) fn on_wanted(&mut self, node: NodeId, key: ChannelKey) {
+        self.views.entry(node).or_default().on_wanted(key);
+    }
+
+    pub(crate) fn on_given_up(&mut self, node: NodeId, topic: TopicId) {
+        self.accounts.on_given_up(node, topic);
+    }
+
+    pub(crate) fn on_send(&mut self, node: NodeId, topic: TopicId, number: u64) {
+        self.views.entry(node).or_default().on_send(topic, number);
+    }
+
+    pub(crate) fn on_send_refused(&mut self, node: NodeId, number: u64, now: Instant) {
+        let verdict = self.views.entry(node).or_default().on_send_refused(number);
+        self.judge(node, now, verdict);
+    }
+
+    /// A process died, and all that was owed to it is nobody's.
+    pub(crate) fn on_restarted(&mut self, node: NodeId) {
+        self.views.remove(&node);
+        self.sockets.on_restarted(node);
+        self.accounts.on_restarted(node);
+    }
+
+    /// The clock of a node goes back.
+    pub(crate) fn on_clock_back(&mut self, node: NodeId) {
+        self.accounts.on_clock_back(node);
+    }
+}
+
+/// What the database and the servers do.
+impl Oracle {
+    /// A row changes: whoever asked for rows is to hear it.
+    pub(crate) fn on_change(&mut self, number: u64, nodes: &[Node], now: Instant) {
+        let Some(script) = &self.script else { return };
+        let post = Post { number, stream: Missed::Changes, stored: false };
+        self.accounts.on_passes(post, None, now, |node, topic| {
+            let rows = script.spec(topic).is_some_and(|spec| spec.rows);
+            rows.then(|| nodes[node.0].clock.read(now))
+        });
+    }
+
+    /// The servers tell a topic something that no client sent.
+    pub(crate) fn on_announced(
+        &mut self,
+        topic: TopicId,
+        number: u64,
+        stored: bool,
+        nodes: &[Node],
+        now: Instant,
+    ) {
+        let post = Post { number, stream: Missed::Messages, stored };
+        self.accounts.on_passes(post, None, now, |node, of| {
+            (of == topic).then(|| nodes[node.0].clock.read(now))
+        });
+    }
+
+    /// A server took a broadcast of a client and tells it to the others.
+    fn on_relayed(
+        &mut self,
+        Held { server, topic, sender, number }: Held,
+        nodes: &[Node],
+        now: Instant,
+    ) {
+        let Some(script) = &self.script else { return };
+        let post = Post { number, stream: Missed::Messages, stored: false };
+        self.accounts.on_passes(post, Some(server), now, |node, of| {
+            let hears = of == topic && (node != sender || script.echoes(node, topic));
+            hears.then(|| nodes[node.0].clock.read(now))
+        });
+    }
+
+    pub(crate) fn on_server_told(&mut self, server: usize, event: &ServerEvent) {
+        if self.script.is_some() {
+            self.truth.on_told(server, event);
         }
     }
 }
 
-// What the world shows; so far nothing comes of it.
+/// Frames and sockets.
 impl Oracle {
-    pub(crate) fn on_restarted(&mut self, node: NodeId) {
-        self.watches.remove(&node);
-    }
-    pub(crate) fn on_wanted(&mut self, _: NodeId, _: ChannelKey) {}
-    pub(crate) fn on_given_up(&mut self, _: NodeId, _: TopicId) {}
-    pub(crate) fn on_send(&mut self, _: NodeId, _: TopicId, _: u64, _: Instant) {}
-    pub(crate) fn on_send_refused(&mut self, _: u64) {}
-    pub(crate) fn on_change(&mut self, _: u64, _: Instant) {}
-    pub(crate) fn on_announced(&mut self, _: TopicId, _: u64, _: bool, _: Instant) {}
-    pub(crate) fn check_presence(
+    pub(crate) fn on_attempt(
         &mut self,
-        _: NodeId,
-        _: TopicId,
-        _: Option<Vec<(String, Vec<u64>)>>,
-        _: Vec<(String, Vec<u64>)>,
-        _: Instant,
+        of: (NodeId, u32),
+        to: (u64, usize),
+        now: Instant,
     ) {
+        let verdict = self.sockets.on_attempt(of, to, self.script.as_ref(), now);
+        self.judge(of.0, now, verdict);
     }
-    pub(crate) fn settle(&mut self, _: Instant) {}
-    pub(crate) fn check_end(&mut self, _: usize, _: Instant) {}
-    pub(crate) fn on_attempt(&mut self, _: NodeId, _: u32, _: Instant) {}
-    pub(crate) fn on_accepted(&mut self, _: usize, _: SessionId, _: NodeId, _: Instant) {}
-    pub(crate) fn on_socket_gone(&mut self, _: NodeId, _: u64) {}
-    pub(crate) fn on_renamed(&mut self, _: NodeId, _: u64) {}
-    pub(crate) fn on_node_sends(&mut self, _: NodeId, _: u64, _: &Frame, _: Instant) {}
-    pub(crate) fn on_node_receives(&mut self, _: NodeId, _: u64, _: &Frame, _: Instant) {}
-    pub(crate) fn on_server_receives(
+
+    pub(crate) fn on_accepted(&mut self, at: At, node: NodeId) {
+        self.truth.on_accepted(at.server, at.session, node);
+    }
+
+    pub(crate) fn on_socket_gone(&mut self, link: u64) {
+        self.sockets.on_gone(link);
+    }
+
+    /// A link goes on under another name.
+    pub(crate) fn on_renamed(&mut self, before: u64, after: u64) {
+        self.sockets.on_renamed(before, after);
+    }
+
+    pub(crate) fn on_node_sends(&mut self, node: NodeId, link: u64, frame: &Frame, now: Instant) {
+        let verdict = limits::check_frame(frame);
+        self.judge(node, now, verdict);
+        let Some(envelope) = read::read(Sender::Client, frame) else {
+            return self.find("G6", now, || format!("{node} sends what nobody can read"));
+        };
+        let verdict = self.sockets.on_leaves(link, &envelope, self.script.as_ref(), now);
+        self.judge(node, now, verdict);
+        let Some(topic) = self.topic_of(&envelope) else { return };
+        if let Some(number) = broadcast_number(&envelope) {
+            let verdict = self.accounts.on_leaves(node, topic, number);
+            self.judge(node, now, verdict);
+        }
+    }
+
+    /// `clock` is the node's own time.
+    pub(crate) fn on_node_receives(
         &mut self,
-        _: usize,
-        _: SessionId,
-        _: NodeId,
-        _: &Frame,
-        _: Instant,
+        node: NodeId,
+        (link, server): (u64, usize),
+        frame: &Frame,
+        clock: Instant,
     ) {
+        self.views.entry(node).or_default().backlog.on_read();
+        let Some(envelope) = read::read(Sender::Server, frame) else { return };
+        let arrived = self.sockets.on_arrives(link, &envelope);
+        let Some(topic) = self.topic_of(&envelope) else { return };
+        self.accounts.on_read(node, clock);
+        if arrived.joins {
+            self.accounts.on_joined(node, topic, server);
+        }
+        let stream = match &*envelope.event {
+            "phx_reply" | "phx_close" | "phx_error" | "system" | "presence_state"
+            | "presence_diff" => return,
+            "postgres_changes" => Missed::Changes,
+            _ => Missed::Messages,
+        };
+        if let Some(number) = read::number(&envelope) {
+            let replayed = stream == Missed::Messages && read::is_replayed(&envelope);
+            let stale = arrived.is_stale;
+            let arrival = Arrival { number, stream, replayed, stale };
+            self.accounts.on_arrives(node, topic, arrival);
+        }
     }
+
+    /// A frame is about to be given to a server.
+    pub(crate) fn on_server_receives(&mut self, at: At, node: NodeId, frame: &Frame) {
+        if self.script.is_none() {
+            return;
+        }
+        let Some(envelope) = read::read(Sender::Client, frame) else { return };
+        if envelope.event == "presence" {
+            self.truth.on_presence_call(at.server, at.session, &envelope);
+        }
+        let Some(topic) = self.topic_of(&envelope) else { return };
+        if let Some(number) = broadcast_number(&envelope) {
+            self.taken = Some(Held { server: at.server, topic, sender: node, number });
+        }
+    }
+
+    /// The server has taken the frame; `relays` when it counts a broadcast more than before.
+    pub(crate) fn on_server_took(&mut self, relays: bool, nodes: &[Node], now: Instant) {
+        let Some(held) = self.taken.take() else { return };
+        if relays {
+            return self.on_relayed(held, nodes, now);
+        }
+        // It waits behind a join and passes when it is sent on, or it never does.
+        self.held.push_back(held);
+        if self.held.len() > HELD_MAX {
+            self.held.pop_front();
+        }
+    }
+
     pub(crate) fn on_server_sends(
         &mut self,
-        _: usize,
-        _: SessionId,
-        _: u64,
-        _: &Frame,
-        _: Instant,
+        server: usize,
+        frame: &Frame,
+        nodes: &[Node],
+        now: Instant,
     ) {
+        if self.held.is_empty() {
+            return;
+        }
+        let Some(envelope) = read::read(Sender::Server, frame) else { return };
+        let Some(number) = broadcast_number(&envelope) else { return };
+        let at = self.held.iter().position(|held| (held.server, held.number) == (server, number));
+        if let Some(held) = at.and_then(|at| self.held.remove(at)) {
+            self.on_relayed(held, nodes, now);
+        }
     }
-    pub(crate) fn on_server_told(&mut self, _: usize, _: &ServerEvent, _: Instant) {}
 }
 
-type Verdict = Result<(), (&'static str, String)>;
+/// The accounts, once everything is at rest.
+impl Oracle {
+    /// Compares what a live channel shows with who is there (G9). `shown` is the number that the
+    /// application wants to be shown.
+    pub(crate) fn check_presence(
+        &mut self,
+        node: NodeId,
+        topic: TopicId,
+        seen: Option<truth::Present>,
+        shown: Option<u64>,
+        now: Instant,
+    ) {
+        let Some(script) = &self.script else { return };
+        let Some(name) = script.spec(topic).map(|spec| &*spec.topic) else { return };
+        let verdict = self.sockets.server_of(node, name).map_or_else(
+            || Err(("G9", format!("{name} is live and joined on no connection"))),
+            |server| {
+                let own = self.truth.shown_by(node, server, name);
+                must(shown.is_none_or(|shown| own.contains(&shown)), "G9", || {
+                    format!("{name} is to show {shown:?}, and the server shows {own:?}")
+                })?;
+                let there = self.truth.present(server, name);
+                self.truth.check(seen, &there, script.is_manager(node))
+            },
+        );
+        self.judge(node, now, verdict);
+    }
 
-fn must(holds: bool, rule: &'static str, what: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err((rule, what())) }
-}
-
-impl Watch {
-    fn on_told(&mut self, told: &Told, clock: Instant) -> Verdict {
-        match told {
-            Told::Connected { connection } => {
-                let first = self.connected.insert(*connection);
-                must(first, "sockets", || "a socket opens while another is open".into())
-            }
-            Told::Disconnected { connection, .. } => {
-                self.connected.remove(connection);
-                self.disconnected_at = Some(clock);
-                Ok(())
-            }
-            Told::Channel(key, told) => self.on_channel(*key, told, clock),
-            Told::TokenNeeded | Told::Violation => Ok(()),
+    pub(crate) fn settle(&mut self, now: Instant) {
+        let views = &self.views;
+        let is_live =
+            |node, key| views.get(&node).is_some_and(|view: &View| view.is_live(key));
+        if let Err((rule, what)) = self.accounts.settle(is_live) {
+            self.find(rule, now, || what);
         }
     }
 
-    fn on_channel(&mut self, key: ChannelKey, told: &ChannelTold, clock: Instant) -> Verdict {
-        let standing = self.channels.get(&key).copied().unwrap_or(Standing::Away);
-        must(standing != Standing::Closed, "G3", || {
-            format!("{key:?} goes on after it was closed: {told:?}")
-        })?;
-        let next = match told {
-            ChannelTold::Joined => {
-                must(!self.connected.is_empty(), "G5", || {
-                    format!("{key:?} is joined without a connection")
-                })?;
-                Standing::Joined
-            }
-            ChannelTold::Live => {
-                must(standing == Standing::Joined, "G5", || {
-                    format!("{key:?} is live while it is {standing:?}")
-                })?;
-                Standing::Live
-            }
-            ChannelTold::Ended { number, .. } => {
-                let first = self.ended.insert(*number);
-                return must(first, "G3", || format!("push {number} ends twice"));
-            }
-            ChannelTold::Errored { cause, .. } => {
-                let lost = matches!(
-                    cause,
-                    CauseKind::ConnectionLost | CauseKind::HeartbeatTimeout | CauseKind::Requested
-                );
-                must(!lost || self.disconnected_at == Some(clock), "G5", || {
-                    format!("{key:?} errors before the disconnect that causes it is told")
-                })?;
-                Standing::Away
-            }
-            ChannelTold::Stopped { .. } | ChannelTold::Rejoining if standing == Standing::Live => {
-                Standing::Joined
-            }
-            ChannelTold::Closed => Standing::Closed,
-            _ => standing,
-        };
-        self.channels.insert(key, next);
-        Ok(())
+    /// Everybody has gone: so many sessions are left at the servers, and this is the next deadline
+    /// of a node, if one has any.
+    pub(crate) fn check_end(
+        &mut self,
+        sessions: usize,
+        deadline: Option<(Instant, NodeId)>,
+        now: Instant,
+    ) {
+        if sessions > 0 {
+            self.find("end", now, || format!("{sessions} sessions are left at the servers"));
+        }
+        if let Some((at, node)) = deadline {
+            self.find("end", now, || format!("{node} has left and still waits for {at}"));
+        }
+        let ends: Vec<_> = self.views.iter().map(|(node, view)| (*node, view.check_end())).collect();
+        for (node, verdict) in ends {
+            self.judge(node, now, verdict);
+        }
     }
+}
+
+/// The number of a broadcast, or of a message of a plain channel.
+fn broadcast_number(envelope: &Envelope<'_>) -> Option<u64> {
+    matches!(&*envelope.event, "broadcast" | "n").then(|| read::number(envelope)).flatten()
 }

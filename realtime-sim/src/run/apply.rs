@@ -50,7 +50,7 @@ impl Stage<'_> {
                     RowChange::update(TABLE, row(), None)
                 };
                 let change = change.expect("a record is an object");
-                self.world.oracle.on_change(number, now);
+                self.world.oracle.on_change(number, &self.world.nodes, now);
                 for server in 0..self.world.backends.len() {
                     self.world.backends[server].server.change(&change, now);
                     self.world.flush_server(server);
@@ -59,7 +59,8 @@ impl Stage<'_> {
             Data::Store { topic } | Data::Announce { topic } => {
                 let spec = &self.scenario.cast.topics[usize::from(topic.0)];
                 let stored = matches!(data, Data::Store { .. });
-                self.world.oracle.on_announced(*topic, number, stored, now);
+                let nodes = &self.world.nodes;
+                self.world.oracle.on_announced(*topic, number, stored, nodes, now);
                 for server in 0..self.world.backends.len() {
                     let backend = &mut self.world.backends[server].server;
                     if stored {
@@ -280,6 +281,7 @@ impl Stage<'_> {
             Fault::ClockBack { who, span } => {
                 let node = self.node(*who);
                 self.world.nodes[node.0].clock.go_back(*span);
+                self.world.oracle.on_clock_back(node);
                 self.backwards += *span;
                 self.world.flush(node);
             }

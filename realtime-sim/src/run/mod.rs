@@ -143,6 +143,7 @@ impl<'a> Stage<'a> {
         world.keeps_findings = true;
         world.listens = true;
         world.server_log = Log::Dropped;
+        world.oracle.follow(&scenario.cast);
         let mut stage = Self {
             scenario,
             world,
@@ -320,6 +321,9 @@ impl<'a> Stage<'a> {
     fn perform(&mut self, who: ActorId, command: &Command<'_>) -> Performed {
         let node = self.actors[usize::from(who.0)].node;
         let now = self.world.nodes[node.0].clock.read(self.world.now);
+        if !matches!(command, Command::Send(..) | Command::Track(..) | Command::Untrack(_)) {
+            self.world.oracle.on_command(node, self.world.now);
+        }
         let performed = self.world.nodes[node.0].host.perform(command, now);
         self.world.flush(node);
         self.listen();
@@ -411,9 +415,9 @@ impl<'a> Stage<'a> {
         let number = self.number();
         let node = self.actors[usize::from(who.0)].node;
         // The oracle knows of it before anything can come of it.
-        self.world.oracle.on_send(node, topic, number, self.world.now);
+        self.world.oracle.on_send(node, topic, number);
         if self.perform(who, &Command::Send(topic, number)) != Performed::Done {
-            self.world.oracle.on_send_refused(number);
+            self.world.oracle.on_send_refused(node, number, self.world.now);
         }
     }
 
@@ -541,28 +545,16 @@ impl<'a> Stage<'a> {
         let now = self.world.now;
         for at in 0..self.actors.len() {
             let (node, online) = (self.actors[at].node, self.actors[at].online);
-            for topic in self.actors[at].wanted.clone().into_keys() {
-                if !online {
-                    continue;
-                }
-                let spec = &self.scenario.cast.topics[usize::from(topic.0)];
-                if spec.presence {
+            for (topic, wanted) in self.actors[at].wanted.clone() {
+                if online && self.scenario.cast.topics[usize::from(topic.0)].presence {
                     let seen = self.world.nodes[node.0].host.present(topic);
-                    let there = self.there(node, &spec.topic);
-                    self.world.oracle.check_presence(node, topic, seen, there, now);
+                    self.world.oracle.check_presence(node, topic, seen, wanted.shown, now);
                 }
             }
+            let shown = format!("{:?}", self.world.nodes[node.0].host);
+            self.world.oracle.on_shown(node, "its client", &shown, now);
         }
         self.world.oracle.settle(now);
-    }
-
-    /// Who is present on a topic of the server that a node is connected to.
-    fn there(&self, node: NodeId, topic: &str) -> Vec<(String, Vec<u64>)> {
-        let link = self.world.links.values().find(|link| link.node == node && link.open);
-        let Some(link) = link else { return Vec::new() };
-        let mut there = self.world.backends[link.server].present(topic);
-        there.sort();
-        there
     }
 
     /// Everybody goes, and nothing is left.
@@ -575,11 +567,16 @@ impl<'a> Stage<'a> {
             self.act(who, &Act::Disconnect {});
         }
         self.pass(CLOSES_AFTER);
+        // Who has a token watches over it, connected or not.
+        for player in 0..self.actors.len() {
+            self.act(ActorId(player as u8), &Act::SignOut {});
+        }
         let now = self.world.now;
         if !self.is_over() {
             let sessions: usize =
                 self.world.backends.iter().map(|backend| backend.server.stats().sessions).sum();
-            self.world.oracle.check_end(sessions, now);
+            let deadline = self.world.deadlines.first().copied();
+            self.world.oracle.check_end(sessions, deadline, now);
         }
     }
 

@@ -1,0 +1,245 @@
+//! The accounts of numbered messages: what left, what passed a server, what came, and what an
+//! application was told of it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use realtime_proto::Instant;
+
+use super::{Verdict, must};
+use crate::NodeId;
+use crate::scenario::TopicId;
+use crate::subject::{ChannelKey, ChannelTold, Missed};
+
+/// A numbered message that a server tells its channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Post {
+    pub(super) number: u64,
+    pub(super) stream: Missed,
+    /// Whether a replay brings it back.
+    pub(super) stored: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    seats: BTreeMap<(NodeId, TopicId), Seat>,
+    books: BTreeMap<(NodeId, ChannelKey), Book>,
+    /// By node: the latest time its client has seen on its own clock.
+    seen: BTreeMap<NodeId, Instant>,
+}
+
+/// What passed one node's end of one topic, whatever channels it had.
+#[derive(Debug, Default)]
+struct Seat {
+    /// The server on which it joined the topic last.
+    home: Option<usize>,
+    /// The number that left last.
+    left: u64,
+    /// What came and was not told yet, in order.
+    arrived: VecDeque<Arrival>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) number: u64,
+    pub(super) stream: Missed,
+    /// From the store of the server.
+    pub(super) replayed: bool,
+    /// It names an older join.
+    pub(super) stale: bool,
+}
+
+/// What one channel is owed and got.
+#[derive(Debug, Default)]
+struct Book {
+    /// Whether it was live once: from then on it is owed what passes.
+    flows: bool,
+    due: Vec<Due>,
+    delivered: BTreeSet<u64>,
+}
+
+/// A message that a channel is owed, or a word that it is missing.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    post: Post,
+    /// When it passed, by the clock of the node.
+    clock: Instant,
+    /// And by the clock of the world.
+    at: Instant,
+}
+
+impl Accounts {
+    /// The time by the clock of a node: what its client takes it for, to whom time never goes
+    /// back.
+    fn clock(&self, node: NodeId, shown: Instant) -> Instant {
+        self.seen.get(&node).map_or(shown, |seen| shown.max(*seen))
+    }
+
+    pub(super) fn on_restarted(&mut self, node: NodeId) {
+        self.seats.retain(|(of, _), _| *of != node);
+        self.books.retain(|(of, _), _| *of != node);
+        self.seen.remove(&node);
+    }
+
+    /// The clock of a node goes back. What its client did not see of it never was.
+    pub(super) fn on_clock_back(&mut self, node: NodeId) {
+        let Some(seen) = self.seen.get(&node).copied() else { return };
+        for (_, book) in self.books.iter_mut().filter(|((of, _), _)| *of == node) {
+            for due in &mut book.due {
+                due.clock = due.clock.min(seen);
+            }
+        }
+    }
+
+    /// The channel of a topic is not wanted any more: nothing is owed to it.
+    pub(super) fn on_given_up(&mut self, node: NodeId, topic: TopicId) {
+        let of_topic = |(of, key): &(NodeId, ChannelKey)| (*of, key.topic) == (node, topic);
+        for (_, book) in self.books.iter_mut().filter(|(of, _)| of_topic(of)) {
+            book.flows = false;
+            book.due.clear();
+        }
+    }
+
+    /// A number leaves a node (G1).
+    pub(super) fn on_leaves(&mut self, node: NodeId, topic: TopicId, number: u64) -> Verdict {
+        let seat = self.seats.entry((node, topic)).or_default();
+        let before = core::mem::replace(&mut seat.left, number);
+        must(before < number, "G1", || format!("{number} leaves after {before}"))
+    }
+
+    /// A node joined a topic on a server.
+    pub(super) fn on_joined(&mut self, node: NodeId, topic: TopicId, server: usize) {
+        self.seats.entry((node, topic)).or_default().home = Some(server);
+    }
+
+    /// A numbered message comes to a node.
+    pub(super) fn on_arrives(&mut self, node: NodeId, topic: TopicId, arrival: Arrival) {
+        self.seats.entry((node, topic)).or_default().arrived.push_back(arrival);
+    }
+
+    /// A node reads something when its clock shows this.
+    pub(super) fn on_read(&mut self, node: NodeId, clock: Instant) {
+        let seen = self.seen.entry(node).or_default();
+        *seen = clock.max(*seen);
+    }
+
+    /// A message passes a server, or all of them; `concerns` tells which channels are to hear it,
+    /// and when that is by the clock of their node.
+    pub(super) fn on_passes(
+        &mut self,
+        post: Post,
+        server: Option<usize>,
+        now: Instant,
+        concerns: impl Fn(NodeId, TopicId) -> Option<Instant>,
+    ) {
+        let mut owed = Vec::new();
+        for (node, key) in self.books.iter().filter(|(_, book)| book.flows).map(|(of, _)| of) {
+            let Some(shown) = concerns(*node, key.topic) else { continue };
+            let home = self.seats.get(&(*node, key.topic)).and_then(|seat| seat.home);
+            if server.is_none() || home == server {
+                owed.push(((*node, *key), self.clock(*node, shown)));
+            }
+        }
+        for (of, clock) in owed {
+            if let Some(book) = self.books.get_mut(&of) {
+                if !book.delivered.contains(&post.number) {
+                    book.due.push(Due { post, clock, at: now });
+                }
+            }
+        }
+    }
+
+    /// An application is told something of a channel.
+    pub(super) fn on_told(
+        &mut self,
+        node: NodeId,
+        key: ChannelKey,
+        told: &ChannelTold,
+    ) -> Verdict {
+        match told {
+            ChannelTold::Live => {
+                self.books.entry((node, key)).or_default().flows = true;
+                Ok(())
+            }
+            ChannelTold::Broadcast { number: Some(number), has_id } => {
+                self.on_delivered(node, key, *number, Missed::Messages, *has_id)
+            }
+            ChannelTold::Change { number: Some(number) } => {
+                self.on_delivered(node, key, *number, Missed::Changes, false)
+            }
+            ChannelTold::Gap { stream, from, to } => {
+                let Some(book) = self.books.get_mut(&(node, key)) else { return Ok(()) };
+                book.due.retain(|due| due.post.stream != *stream || !due.is_within(*from, *to));
+                Ok(())
+            }
+            // What nobody stores is not in a replay, and may be missing.
+            ChannelTold::Recovered { contiguous: true, from, to } => {
+                let Some(book) = self.books.get_mut(&(node, key)) else { return Ok(()) };
+                book.due.retain(|due| {
+                    due.post.stored
+                        || due.post.stream == Missed::Changes
+                        || !due.is_within(*from, *to)
+                });
+                Ok(())
+            }
+            ChannelTold::Closed => {
+                self.books.remove(&(node, key));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is told came in a frame, in the order of the frames, and not before (G2, G4, G10).
+    fn on_delivered(
+        &mut self,
+        node: NodeId,
+        key: ChannelKey,
+        number: u64,
+        stream: Missed,
+        has_id: bool,
+    ) -> Verdict {
+        let seat = self.seats.entry((node, key.topic)).or_default();
+        let is_it = |arrival: &Arrival| (arrival.number, arrival.stream) == (number, stream);
+        let Some(at) = seat.arrived.iter().position(is_it) else {
+            let what = format!("{key:?} is told {number}, which did not come, or before another");
+            return Err(("G2", what));
+        };
+        let Some(arrival) = seat.arrived.drain(..=at).last() else { return Ok(()) };
+        must(!arrival.stale, "G4", || format!("{key:?} is told {number} of an older join"))?;
+        let book = self.books.entry((node, key)).or_default();
+        let first = book.delivered.insert(number);
+        book.due.retain(|due| due.post.number != number);
+        must(first || !has_id && !arrival.replayed, "G10", || {
+            format!("{key:?} is told {number} twice")
+        })
+    }
+
+    /// Nothing is owed any more to channels that are live (G10).
+    pub(super) fn settle(&self, is_live: impl Fn(NodeId, ChannelKey) -> bool) -> Verdict {
+        for ((node, key), book) in &self.books {
+            let owed = book.due.first().filter(|_| book.flows && is_live(*node, *key));
+            if let Some(Due { post, clock, at }) = owed {
+                let of = match (post.stream, post.stored) {
+                    (Missed::Changes, _) => "row change",
+                    (Missed::Messages, true) => "stored broadcast",
+                    (Missed::Messages, false) => "broadcast",
+                };
+                return Err((
+                    "G10",
+                    format!(
+                        "{node}: {key:?} neither got {of} {} nor was told that it is missing; it \
+                         passed at {at}, which is {clock} by the clock of the node",
+                        post.number
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Due {
+    fn is_within(&self, from: Instant, to: Instant) -> bool {
+        from <= self.clock && self.clock <= to
+    }
+}

@@ -1,0 +1,263 @@
+//! Sockets as they are seen from outside: which joins are on each, and what may leave on it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use realtime_proto::Instant;
+use realtime_proto::wire::Envelope;
+
+use super::script::{STORM_WINDOW, Script};
+use super::{Verdict, limits, must, read};
+use crate::NodeId;
+
+/// The sockets that nodes have or try to have, by link.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    by_link: BTreeMap<u64, Socket>,
+    paces: BTreeMap<NodeId, Pace>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    node: NodeId,
+    server: usize,
+    topics: Vec<Topic>,
+    joins: limits::Bucket,
+}
+
+/// The joins of one topic on one socket.
+#[derive(Debug)]
+struct Topic {
+    name: String,
+    phase: Phase,
+    /// The join that was sent last, and the ref its reply repeats.
+    join_ref: String,
+    msg_ref: String,
+    presence_calls: limits::Window,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No join, or the last one was refused or ended by the server.
+    Idle,
+    /// The reply to the join was not delivered yet.
+    Joining,
+    Joined,
+    /// A leave was sent.
+    Left,
+}
+
+/// How often a node tries things, and what excuses it.
+#[derive(Debug, Default)]
+struct Pace {
+    attempts: BTreeMap<u32, Recent>,
+    joins: BTreeMap<String, Recent>,
+    excuses: Recent,
+}
+
+/// Moments within the last window.
+#[derive(Debug, Default)]
+struct Recent(VecDeque<Instant>);
+
+impl Recent {
+    /// One more; how many there were in the window that ends now.
+    fn add(&mut self, now: Instant) -> usize {
+        self.0.push_back(now);
+        self.len(now)
+    }
+
+    fn len(&mut self, now: Instant) -> usize {
+        while self.0.front().is_some_and(|at| *at + STORM_WINDOW < now) {
+            self.0.pop_front();
+        }
+        self.0.len()
+    }
+}
+
+/// Each excuse begins a ladder of retries anew, whose first steps are short.
+const RETRIES_PER_EXCUSE: usize = 8;
+
+/// What a message from a server is to the join it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arrived {
+    /// It names another join than the newest.
+    pub(super) is_stale: bool,
+    /// It is the acceptance of the join.
+    pub(super) joins: bool,
+}
+
+impl Sockets {
+    /// Something happened after which retries may begin anew: a command, or a channel was live.
+    pub(super) fn excuse(&mut self, node: NodeId, now: Instant) {
+        self.paces.entry(node).or_default().excuses.add(now);
+    }
+
+    pub(super) fn on_attempt(
+        &mut self,
+        (node, connection): (NodeId, u32),
+        (link, server): (u64, usize),
+        script: Option<&Script>,
+        now: Instant,
+    ) -> Verdict {
+        let joins = limits::Bucket::new(now);
+        self.by_link.insert(link, Socket { node, server, topics: Vec::new(), joins });
+        let pace = self.paces.entry(node).or_default();
+        let attempts = pace.attempts.entry(connection).or_default().add(now);
+        let Some(script) = script else { return Ok(()) };
+        let max = script.retries_max + RETRIES_PER_EXCUSE * pace.excuses.len(now);
+        must(attempts <= max, "G6", || {
+            format!("connection {connection} is tried {attempts} times in {STORM_WINDOW:?}")
+        })
+    }
+
+    pub(super) fn on_renamed(&mut self, before: u64, after: u64) {
+        if let Some(socket) = self.by_link.remove(&before) {
+            self.by_link.insert(after, socket);
+        }
+    }
+
+    pub(super) fn on_gone(&mut self, link: u64) {
+        self.by_link.remove(&link);
+    }
+
+    pub(super) fn on_restarted(&mut self, node: NodeId) {
+        self.by_link.retain(|_, socket| socket.node != node);
+        self.paces.remove(&node);
+    }
+
+    /// The server behind the socket on which a node has joined a topic.
+    pub(super) fn server_of(&self, node: NodeId, topic: &str) -> Option<usize> {
+        let is_joined = |topic_of: &Topic| topic_of.name == topic && topic_of.phase == Phase::Joined;
+        let mut sockets = self.by_link.values().filter(|socket| socket.node == node);
+        sockets.find(|socket| socket.topics.iter().any(is_joined)).map(|socket| socket.server)
+    }
+
+    /// A frame leaves a node.
+    pub(super) fn on_leaves(
+        &mut self,
+        link: u64,
+        envelope: &Envelope<'_>,
+        script: Option<&Script>,
+        now: Instant,
+    ) -> Verdict {
+        let (topic, event) = (&*envelope.topic, &*envelope.event);
+        if topic == "phoenix" {
+            return Ok(());
+        }
+        let socket = self.by_link.get_mut(&link);
+        let socket = socket.ok_or(("G4", format!("{event} leaves on a socket nobody opened")))?;
+        match event {
+            "phx_join" => {
+                let node = socket.node;
+                socket.on_join(envelope, now)?;
+                let Some(script) = script else { return Ok(()) };
+                socket.check_channels(script)?;
+                self.check_pace(node, topic, script, now)
+            }
+            "phx_leave" => {
+                if let Some(topic) = socket.topic_mut(topic) {
+                    topic.phase = Phase::Left;
+                }
+                Ok(())
+            }
+            // It is for the channel that the server has, if it has one.
+            "access_token" => Ok(()),
+            _ => socket.on_push(envelope, script.is_some(), now),
+        }
+    }
+
+    fn check_pace(
+        &mut self,
+        node: NodeId,
+        topic: &str,
+        script: &Script,
+        now: Instant,
+    ) -> Verdict {
+        let pace = self.paces.entry(node).or_default();
+        if !pace.joins.contains_key(topic) {
+            pace.joins.insert(topic.into(), Recent::default());
+        }
+        let joins = pace.joins.get_mut(topic).map_or(0, |joins| joins.add(now));
+        let opened = pace.attempts.values_mut().map(|attempts| attempts.len(now)).sum::<usize>();
+        let excuses = RETRIES_PER_EXCUSE * pace.excuses.len(now);
+        let max = script.retries_max + opened + excuses;
+        must(joins <= max, "G6", || format!("{topic} is joined {joins} times in {STORM_WINDOW:?}"))
+    }
+
+    /// A frame arrives at a node that has the socket.
+    pub(super) fn on_arrives(&mut self, link: u64, envelope: &Envelope<'_>) -> Arrived {
+        let none = Arrived { is_stale: false, joins: false };
+        let Some(socket) = self.by_link.get_mut(&link) else { return none };
+        let Some(topic) = socket.topic_mut(&envelope.topic) else { return none };
+        let named = read::join_ref(envelope);
+        let is_stale = named.is_some_and(|named| named != topic.join_ref);
+        let msg_ref = envelope.msg_ref.as_deref();
+        match &*envelope.event {
+            "phx_reply" if topic.phase == Phase::Joining && msg_ref == Some(&topic.msg_ref) => {
+                let joins = read::is_ok(envelope);
+                topic.phase = if joins { Phase::Joined } else { Phase::Idle };
+                Arrived { is_stale, joins }
+            }
+            "phx_close" | "phx_error" => {
+                // Version 1 names the join in the ref.
+                if named.or(msg_ref) == Some(&topic.join_ref) && topic.phase != Phase::Left {
+                    topic.phase = Phase::Idle;
+                }
+                Arrived { is_stale, joins: false }
+            }
+            _ => Arrived { is_stale, joins: false },
+        }
+    }
+}
+
+impl Socket {
+    fn topic_mut(&mut self, name: &str) -> Option<&mut Topic> {
+        self.topics.iter_mut().find(|topic| topic.name == name)
+    }
+
+    fn on_join(&mut self, envelope: &Envelope<'_>, now: Instant) -> Verdict {
+        let msg_ref = envelope.msg_ref.as_deref().unwrap_or_default();
+        let join_ref = read::join_ref(envelope).unwrap_or(msg_ref);
+        self.joins.check(now)?;
+        let Some(topic) = self.topic_mut(&envelope.topic) else {
+            self.topics.push(Topic {
+                name: envelope.topic.as_ref().into(),
+                phase: Phase::Joining,
+                join_ref: join_ref.into(),
+                msg_ref: msg_ref.into(),
+                presence_calls: limits::Window::default(),
+            });
+            return Ok(());
+        };
+        must(topic.phase != Phase::Joining, "G6", || {
+            format!("{} is joined again while join {} is in flight", topic.name, topic.join_ref)
+        })?;
+        topic.phase = Phase::Joining;
+        (topic.join_ref, topic.msg_ref) = (join_ref.into(), msg_ref.into());
+        topic.presence_calls = limits::Window::default();
+        Ok(())
+    }
+
+    fn check_channels(&self, script: &Script) -> Verdict {
+        let has = |topic: &&Topic| matches!(topic.phase, Phase::Joining | Phase::Joined);
+        let channels = self.topics.iter().filter(has).count();
+        let max = if script.is_manager(self.node) { script.channels_max } else { usize::MAX };
+        must(channels <= max, "G11", || {
+            format!("a connection holds {channels} channels, and {max} are allowed")
+        })
+    }
+
+    fn on_push(&mut self, envelope: &Envelope<'_>, limited: bool, now: Instant) -> Verdict {
+        let (name, event) = (&*envelope.topic, &*envelope.event);
+        let Some(topic) = self.topic_mut(name) else {
+            return Err(("G6", format!("{event} leaves on {name}, which was never joined")));
+        };
+        must(topic.phase == Phase::Joined, "G6", || {
+            format!("{event} leaves on {name} while join {} is {:?}", topic.join_ref, topic.phase)
+        })?;
+        let named = read::join_ref(envelope);
+        must(named.is_none_or(|named| named == topic.join_ref), "G4", || {
+            format!("{event} leaves on {name} for join {named:?} after {}", topic.join_ref)
+        })?;
+        if event == "presence" && limited { topic.presence_calls.check(now) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,106 @@
+//! What the servers did: whose session is which, and who is present where.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use realtime_proto::server::{ServerEvent, SessionId};
+use realtime_proto::wire::Envelope;
+
+use super::{Verdict, must, read};
+use crate::NodeId;
+
+/// Each key with the numbers it shows, in order.
+pub(super) type Present = Vec<(String, Vec<u64>)>;
+
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    sessions: BTreeMap<(usize, SessionId), NodeId>,
+    /// By server and topic: the sessions that are present, with key and number.
+    present: BTreeMap<(usize, String), BTreeMap<SessionId, (String, Option<u64>)>>,
+    /// The number that a session asked to be shown last on a topic.
+    asked: BTreeMap<(usize, SessionId), Vec<(String, Option<u64>)>>,
+    keys: BTreeSet<String>,
+}
+
+impl Truth {
+    pub(super) fn on_accepted(&mut self, server: usize, session: SessionId, node: NodeId) {
+        self.sessions.insert((server, session), node);
+    }
+
+    /// A presence call got to a server. What it shows counts once the server says that it does.
+    pub(super) fn on_presence_call(
+        &mut self,
+        server: usize,
+        session: SessionId,
+        envelope: &Envelope<'_>,
+    ) {
+        let number = read::number(envelope);
+        let asked = self.asked.entry((server, session)).or_default();
+        match asked.iter_mut().find(|(topic, _)| *topic == envelope.topic) {
+            Some((_, last)) => *last = number,
+            None => asked.push((envelope.topic.as_ref().into(), number)),
+        }
+    }
+
+    pub(super) fn on_told(&mut self, server: usize, event: &ServerEvent) {
+        match event {
+            ServerEvent::Tracked { session, topic, key } => {
+                let asked = self.asked.get(&(server, *session));
+                let asked = asked.and_then(|asked| asked.iter().find(|(of, _)| of == topic));
+                let number = asked.and_then(|(_, number)| *number);
+                let there = self.present.entry((server, topic.clone())).or_default();
+                there.insert(*session, (key.clone(), number));
+                self.keys.insert(key.clone());
+            }
+            ServerEvent::Untracked { session, topic, .. } => {
+                if let Some(there) = self.present.get_mut(&(server, topic.clone())) {
+                    there.remove(session);
+                }
+            }
+            ServerEvent::Closed { session } => {
+                self.sessions.remove(&(server, *session));
+                self.asked.remove(&(server, *session));
+            }
+            _ => {}
+        }
+    }
+
+    /// Compares what is seen with who is there. A manager shows a user once, however many
+    /// sessions have the key.
+    pub(super) fn check(&self, seen: Option<Present>, there: &Present, is_manager: bool) -> Verdict {
+        let Some(mut seen) = seen else {
+            return Err(("G9", "presence is out of date though the channel is live".into()));
+        };
+        seen.sort();
+        for (key, _) in &seen {
+            must(self.keys.contains(key), "G9", || format!("{key} is shown and never was there"))?;
+        }
+        seen.iter_mut().for_each(|(_, numbers)| numbers.sort_unstable());
+        let shows = |(seen, there): (&(String, Vec<u64>), &(String, Vec<u64>))| {
+            let once = is_manager && seen.1.iter().all(|number| there.1.contains(number));
+            seen.0 == there.0 && (once || seen.1 == there.1)
+        };
+        let same = seen.len() == there.len() && seen.iter().zip(there).all(shows);
+        must(same, "G9", || format!("{seen:?} is shown, and the server has {there:?}"))
+    }
+
+    /// Who is present on a topic of a server.
+    pub(super) fn present(&self, server: usize, topic: &str) -> Present {
+        let there = self.present.get(&(server, topic.into()));
+        let mut present: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for (key, number) in there.into_iter().flat_map(BTreeMap::values) {
+            present.entry(key).or_default().extend(number);
+        }
+        let sorted = |(key, mut numbers): (&str, Vec<u64>)| {
+            numbers.sort_unstable();
+            (key.into(), numbers)
+        };
+        present.into_iter().map(sorted).collect()
+    }
+
+    /// The numbers that a node shows on a topic of a server.
+    pub(super) fn shown_by(&self, node: NodeId, server: usize, topic: &str) -> Vec<u64> {
+        let there = self.present.get(&(server, topic.into())).into_iter().flatten();
+        let own = there.filter(|(id, _)| self.sessions.get(&(server, **id)) == Some(&node));
+        own.filter_map(|(_, (_, number))| *number).collect()
+    }
+}

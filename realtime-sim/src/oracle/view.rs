@@ -1,0 +1,155 @@
+//! What one application was told: its connections, how its channels stand, and how its pushes
+//! ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use realtime_proto::Instant;
+use realtime_proto::supabase::CauseKind;
+
+use super::limits::Backlog;
+use super::{Verdict, must};
+use crate::scenario::TopicId;
+use crate::subject::{ChannelKey, ChannelTold, Told};
+
+/// What one node was told so far.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    connected: BTreeSet<u32>,
+    disconnected_at: Option<Instant>,
+    channels: BTreeMap<ChannelKey, Standing>,
+    pushes: BTreeMap<u64, Push>,
+    pub(super) backlog: Backlog,
+}
+
+/// How a channel stands by what was told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Away,
+    Joined,
+    Live,
+    Closed,
+}
+
+/// What became of a broadcast that the application sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Push {
+    Taken(TopicId),
+    Refused,
+    Ended,
+}
+
+impl View {
+    /// A channel was opened.
+    pub(super) fn on_wanted(&mut self, key: ChannelKey) {
+        self.channels.entry(key).or_insert(Standing::Away);
+    }
+
+    pub(super) fn on_send(&mut self, topic: TopicId, number: u64) {
+        self.pushes.insert(number, Push::Taken(topic));
+    }
+
+    pub(super) fn on_send_refused(&mut self, number: u64) -> Verdict {
+        let before = self.pushes.insert(number, Push::Refused);
+        must(before != Some(Push::Ended), "G3", || format!("push {number} was refused and ended"))
+    }
+
+    pub(super) fn is_live(&self, key: ChannelKey) -> bool {
+        self.channels.get(&key) == Some(&Standing::Live)
+    }
+
+    pub(super) fn on_told(
+        &mut self,
+        told: &Told,
+        clock: Instant,
+        events_max: Option<usize>,
+    ) -> Verdict {
+        match told {
+            Told::Connected { connection } => {
+                let first = self.connected.insert(*connection);
+                must(first, "sockets", || "a socket opens while another is open".into())
+            }
+            Told::Disconnected { connection, .. } => {
+                self.connected.remove(connection);
+                self.disconnected_at = Some(clock);
+                Ok(())
+            }
+            Told::Channel(key, told) => self.on_channel(*key, told, clock, events_max),
+            Told::TokenNeeded => Ok(()),
+            Told::Violation => self.backlog.on_told(events_max),
+        }
+    }
+
+    fn on_channel(
+        &mut self,
+        key: ChannelKey,
+        told: &ChannelTold,
+        clock: Instant,
+        events_max: Option<usize>,
+    ) -> Verdict {
+        if let ChannelTold::Ended { number, .. } = told {
+            let before = self.pushes.insert(*number, Push::Ended);
+            return match before {
+                // A push that no scenario sent ends once, too.
+                Some(Push::Taken(_)) | None => Ok(()),
+                Some(Push::Refused) => Err(("G3", format!("push {number} was refused and ends"))),
+                Some(Push::Ended) => Err(("G3", format!("push {number} ends twice"))),
+            };
+        }
+        let standing = self.channels.get(&key).copied().unwrap_or(Standing::Away);
+        must(standing != Standing::Closed, "G3", || {
+            format!("{key:?} goes on after it was closed: {told:?}")
+        })?;
+        let next = match told {
+            ChannelTold::Joined => {
+                must(!self.connected.is_empty(), "G5", || {
+                    format!("{key:?} is joined without a connection")
+                })?;
+                Standing::Joined
+            }
+            ChannelTold::Live => {
+                must(standing == Standing::Joined, "G5", || {
+                    format!("{key:?} is live while it is {standing:?}")
+                })?;
+                Standing::Live
+            }
+            ChannelTold::Errored { cause, .. } => {
+                let lost = matches!(
+                    cause,
+                    CauseKind::ConnectionLost | CauseKind::HeartbeatTimeout | CauseKind::Requested
+                );
+                must(!lost || self.disconnected_at == Some(clock), "G5", || {
+                    format!("{key:?} errors before the disconnect that causes it is told")
+                })?;
+                Standing::Away
+            }
+            ChannelTold::Stopped { .. } | ChannelTold::Rejoining if standing == Standing::Live => {
+                Standing::Joined
+            }
+            ChannelTold::Broadcast { .. }
+            | ChannelTold::Change { .. }
+            | ChannelTold::Presence { .. } => {
+                self.backlog.on_told(events_max)?;
+                standing
+            }
+            ChannelTold::Closed => Standing::Closed,
+            _ => standing,
+        };
+        self.channels.insert(key, next);
+        Ok(())
+    }
+
+    /// Everything is over: every channel is closed, and every push came to its end (G3).
+    pub(super) fn check_end(&self) -> Verdict {
+        for (key, standing) in &self.channels {
+            must(*standing == Standing::Closed, "G3", || {
+                format!("{key:?} was given up and is never closed; it is {standing:?}")
+            })?;
+        }
+        for (number, push) in &self.pushes {
+            must(!matches!(push, Push::Taken(_)), "G3", || {
+                format!("push {number} was taken and never ends: {push:?}")
+            })?;
+        }
+        Ok(())
+    }
+}
