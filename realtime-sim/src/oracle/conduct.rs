@@ -1,0 +1,296 @@
+//! What a client owes its server, its user and the network besides what it delivers: it connects
+//! when it is wanted and not otherwise, asks again when the server said, gives nothing up that
+//! comes back, ends no connection that works, uses the newest token, and leaves nothing behind.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use realtime_proto::Instant;
+use realtime_proto::server::{ServerEvent, SessionId};
+use realtime_proto::supabase::CauseKind;
+use realtime_proto::wire::{Body, Envelope};
+
+use super::{Verdict, must};
+use crate::NodeId;
+use crate::subject::Command;
+
+#[derive(Debug, Default)]
+pub(super) struct Conduct {
+    nodes: BTreeMap<NodeId, Manners>,
+    /// By link: whose it is, and of which of its connections.
+    links: BTreeMap<u64, (NodeId, u32)>,
+    /// How often a retry was planned after exactly such a delay, by whomever.
+    delays: BTreeMap<Duration, u32>,
+    /// By server and session: whose it is, and which topics it has joined.
+    joined: BTreeMap<(usize, SessionId), (NodeId, BTreeSet<String>)>,
+}
+
+/// One node, as far as its manners are concerned.
+#[derive(Debug, Default)]
+struct Manners {
+    wants: bool,
+    token: Option<String>,
+    /// By connection: its sockets, those first whose end was not told yet.
+    sockets: BTreeMap<u32, VecDeque<Socket>>,
+    /// By connection: when it may be tried again, by the clock of the node.
+    not_before: BTreeMap<u32, Instant>,
+    asked_at: Instant,
+    /// Since when it sleeps, or slept the last time.
+    asleep_since: Instant,
+    woke: Option<Woke>,
+    is_late: bool,
+}
+
+/// A node that slept.
+#[derive(Clone, Copy, Debug)]
+struct Woke {
+    at: Instant,
+    /// Whether it looks at its timers before it reads, and was away for long.
+    is_late: bool,
+    /// Whether something was asked of it meanwhile, which it does now.
+    asked: bool,
+}
+
+#[derive(Debug)]
+struct Socket {
+    link: u64,
+    /// The heartbeat that left last, and whether it was answered.
+    beat: Option<(String, bool)>,
+    /// Whether the server said how long to wait.
+    hinted: bool,
+}
+
+/// Fewer equal delays than this are chance.
+const EQUAL_DELAYS_MAX: u32 = 2;
+/// Delays are never shorter, so that many are as short as this.
+const DELAY_FLOOR: Duration = Duration::from_millis(1);
+/// Whoever slept for so long cannot blame the server for its silence.
+const LONG_SLEEP: Duration = Duration::from_secs(30);
+/// So long the server has after that at least.
+const PROBE: Duration = Duration::from_millis(1_900);
+
+impl Conduct {
+    /// An application asks for something.
+    pub(super) fn on_asked(&mut self, node: NodeId, command: &Command<'_>, now: Instant) {
+        let manners = self.nodes.entry(node).or_default();
+        manners.asked_at = now;
+        manners.not_before.clear();
+        match command {
+            Command::Connect => manners.wants = true,
+            Command::Disconnect => {
+                manners.wants = false;
+                // An attempt may be withdrawn that nobody has seen.
+                manners.sockets.clear();
+            }
+            Command::Token(token) => manners.token = token.map(Into::into),
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_restarted(&mut self, node: NodeId) {
+        self.nodes.remove(&node);
+        self.links.retain(|_, (of, _)| *of != node);
+    }
+
+    /// The clock of a node goes back, and its deadlines are further away than they were.
+    pub(super) fn on_clock_back(&mut self, node: NodeId) {
+        self.nodes.entry(node).or_default().is_late = true;
+    }
+
+    pub(super) fn on_sleeps(&mut self, node: NodeId, now: Instant) {
+        self.nodes.entry(node).or_default().asleep_since = now;
+    }
+
+    /// A node goes on; `suspended` when its machine slept and not only its driver.
+    pub(super) fn on_woke(&mut self, node: NodeId, suspended: bool, now: Instant) {
+        let manners = self.nodes.entry(node).or_default();
+        let slept = now.saturating_duration_since(manners.asleep_since);
+        manners.woke = Some(Woke {
+            at: now,
+            is_late: suspended && slept >= LONG_SLEEP,
+            asked: manners.asked_at >= manners.asleep_since,
+        });
+    }
+
+    pub(super) fn on_attempt(
+        &mut self,
+        (node, connection): (NodeId, u32),
+        link: u64,
+        clock: Instant,
+    ) -> Verdict {
+        self.links.insert(link, (node, connection));
+        let manners = self.nodes.entry(node).or_default();
+        let socket = Socket { link, beat: None, hinted: false };
+        manners.sockets.entry(connection).or_default().push_back(socket);
+        must(manners.wants, "manners", || "it connects though nobody wants it to".into())?;
+        let early = manners.not_before.remove(&connection).filter(|at| clock < *at);
+        must(early.is_none(), "manners", || {
+            format!("it tries again at {clock}, and the server asked it to wait until {early:?}")
+        })
+    }
+
+    /// An attempt was refused, and the server said how long to wait.
+    pub(super) fn on_told_to_wait(&mut self, link: u64, until: Instant) {
+        let Some((node, connection)) = self.links.get(&link).copied() else { return };
+        let manners = self.nodes.entry(node).or_default();
+        manners.not_before.insert(connection, until);
+        if let Some(socket) = manners.socket_mut(connection, link) {
+            socket.hinted = true;
+        }
+    }
+
+    pub(super) fn on_renamed(&mut self, before: u64, after: u64) {
+        let Some((node, connection)) = self.links.remove(&before) else { return };
+        self.links.insert(after, (node, connection));
+        let manners = self.nodes.entry(node).or_default();
+        if let Some(socket) = manners.socket_mut(connection, before) {
+            socket.link = after;
+        }
+    }
+
+    fn socket_mut(&mut self, link: u64) -> Option<&mut Socket> {
+        let (node, connection) = self.links.get(&link)?;
+        self.nodes.get_mut(node)?.socket_mut(*connection, link)
+    }
+
+    /// A frame leaves a node; `supabase` when its topic is one of Supabase.
+    pub(super) fn on_leaves(
+        &mut self,
+        node: NodeId,
+        link: u64,
+        envelope: &Envelope<'_>,
+        supabase: bool,
+    ) -> Verdict {
+        let msg_ref = envelope.msg_ref.as_deref().unwrap_or_default();
+        match &*envelope.event {
+            "heartbeat" if envelope.topic == "phoenix" => {
+                if let Some(socket) = self.socket_mut(link) {
+                    socket.beat = Some((msg_ref.into(), false));
+                }
+                Ok(())
+            }
+            "phx_join" if supabase => {
+                let token = self.nodes.get(&node).and_then(|manners| manners.token.as_deref());
+                must(token_of(envelope) == token, "token", || {
+                    format!("the join of {} carries another token than the newest", envelope.topic)
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A frame arrives at a node.
+    pub(super) fn on_arrives(&mut self, link: u64, envelope: &Envelope<'_>) {
+        if envelope.topic != "phoenix" {
+            return;
+        }
+        let socket = self.socket_mut(link);
+        if let Some((beat, answered)) = socket.and_then(|socket| socket.beat.as_mut()) {
+            *answered |= envelope.msg_ref.as_deref() == Some(beat);
+        }
+    }
+
+    /// A node tells that a connection ended, or was not had.
+    pub(super) fn on_disconnected(
+        &mut self,
+        (node, connection): (NodeId, u32),
+        cause: CauseKind,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> Verdict {
+        let Some(manners) = self.nodes.get_mut(&node) else { return Ok(()) };
+        let socket = manners.sockets.get_mut(&connection).and_then(VecDeque::pop_front);
+        must(!manners.wants || retry_after.is_some() || !comes_back(cause), "G8", || {
+            format!("connection {connection} is given up: {cause:?}")
+        })?;
+        let Some(Socket { beat, hinted, .. }) = socket else { return Ok(()) };
+        let woke = manners.woke.filter(|woke| now < woke.at + PROBE);
+        if cause == CauseKind::HeartbeatTimeout && !woke.is_some_and(|woke| woke.asked) {
+            must(beat.is_some_and(|(_, answered)| !answered), "manners", || {
+                "it misses the answer to a heartbeat, and each that left was answered".into()
+            })?;
+            let too_early = woke.is_some_and(|woke| woke.is_late) && !manners.is_late;
+            must(!too_early, "manners", || {
+                "it wakes and misses an answer that it did not look for".into()
+            })?;
+        }
+        let Some(delay) = retry_after.filter(|delay| *delay > DELAY_FLOOR && !hinted) else {
+            return Ok(());
+        };
+        let equal = self.delays.entry(delay).or_default();
+        *equal += 1;
+        must(*equal <= EQUAL_DELAYS_MAX, "storm", || {
+            format!("again a retry is planned after {delay:?}, as if nobody else did")
+        })
+    }
+
+    pub(super) fn on_accepted(&mut self, server: usize, session: SessionId, node: NodeId) {
+        self.joined.insert((server, session), (node, BTreeSet::new()));
+    }
+
+    pub(super) fn on_server_told(&mut self, server: usize, event: &ServerEvent) {
+        match event {
+            ServerEvent::Joined { session, topic } => {
+                if let Some((_, topics)) = self.joined.get_mut(&(server, *session)) {
+                    topics.insert(topic.clone());
+                }
+            }
+            ServerEvent::Left { session, topic } => {
+                if let Some((_, topics)) = self.joined.get_mut(&(server, *session)) {
+                    topics.remove(topic);
+                }
+            }
+            ServerEvent::Closed { session } => drop(self.joined.remove(&(server, *session))),
+            _ => {}
+        }
+    }
+
+    /// Everything is at rest: what the servers have of a node is what it wants.
+    pub(super) fn settle(&self, is_wanted: impl Fn(NodeId, &str) -> bool) -> Verdict {
+        for (node, topics) in self.joined.values() {
+            let ghost = topics.iter().find(|topic| !is_wanted(*node, topic));
+            if let Some(topic) = ghost {
+                return Err(("ghost", format!("{node} is joined to {topic}, which it gave up")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A server has this token for a topic of a node.
+    pub(super) fn check_token(&self, node: NodeId, topic: &str, token: Option<&str>) -> Verdict {
+        let newest = self.nodes.get(&node).and_then(|manners| manners.token.as_deref());
+        must(newest.is_none() || token == newest, "token", || {
+            format!("the server was not told the newest token of {topic}")
+        })
+    }
+}
+
+impl Manners {
+    fn socket_mut(&mut self, connection: u32, link: u64) -> Option<&mut Socket> {
+        self.sockets.get_mut(&connection)?.iter_mut().find(|socket| socket.link == link)
+    }
+}
+
+/// Whether a connection that ended so can be had again without anybody's doing.
+const fn comes_back(cause: CauseKind) -> bool {
+    matches!(
+        cause,
+        CauseKind::ClosedNormally
+            | CauseKind::GoingAway
+            | CauseKind::ServiceRestart
+            | CauseKind::ServerFailed
+            | CauseKind::ClosedOther
+            | CauseKind::ConnectionLost
+            | CauseKind::Unreachable
+            | CauseKind::HeartbeatTimeout
+            | CauseKind::ConnectTimeout
+            | CauseKind::WriteTimeout
+    )
+}
+
+/// The token in the payload of a join.
+fn token_of<'a>(envelope: &'a Envelope<'_>) -> Option<&'a str> {
+    let Body::Json(text) = envelope.body else { return None };
+    let (_, behind) = text.split_once("\"access_token\":\"")?;
+    behind.split_once('"').map(|(token, _)| token)
+}
