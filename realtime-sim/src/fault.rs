@@ -26,8 +26,6 @@ pub(crate) enum Lasting {
     Deafness(NodeId),
     /// A server that is away.
     Absence(usize),
-    /// The mischief of a server that lasts.
-    Mischief(usize),
     /// A connection whose turn to be drained comes.
     Draining { link: u64 },
 }
@@ -260,10 +258,6 @@ impl World {
             }
             Lasting::Absence(server) => self.backends[server].away = None,
             Lasting::Draining { link } => self.end_by_server(link, 1001),
-            Lasting::Mischief(server) => {
-                self.backends[server].calm(now);
-                self.flush_server(server);
-            }
         }
     }
 

@@ -402,7 +402,7 @@ impl World {
     /// Carries out what a server asks for, and writes down what it tells.
     pub(crate) fn flush_server(&mut self, server: usize) {
         let now = self.now;
-        while let Some(out) = self.backends[server].poll() {
+        while let Some(out) = self.backends[server].poll(now) {
             match out {
                 Out::Frame { session, frame } => {
                     if let Some(&id) = self.sessions.get(&(server, session)) {

@@ -7,18 +7,17 @@ use realtime_proto::server::RowChange;
 
 use super::{Stage, payload};
 use crate::NodeId;
+use crate::backend::{Backend, Fate, Mischief};
 use crate::credentials::BEGIN;
 use crate::fault::Lasting;
 use crate::link::End;
 use crate::node::{Reception, Sleep};
-use crate::scenario::{ActorId, Data, Fault, Op, TopicId};
+use crate::scenario::{ActorId, Data, Fault, Garbage, Op, ServerId, TopicId};
 use crate::subject::{Role, TABLE};
 use crate::world::Due;
 
 /// So few bytes a second pass a slow link.
 const SLOW_BYTES_PER_SECOND: u32 = 400;
-/// Larger than any client takes.
-pub(crate) const GIANT_BYTES: usize = 5_000_001;
 
 impl Stage<'_> {
     pub(super) fn apply(&mut self, op: &Op) {
@@ -194,12 +193,8 @@ impl Stage<'_> {
                 let topic = self.topic(*topic);
                 let server = self.server_of(*who);
                 for session in self.world.backends[server].sessions_of(self.node(*who)) {
-                    self.world.backends[server].server.shut_channel(
-                        session,
-                        &topic,
-                        why.text(),
-                        now,
-                    );
+                    let text = why.text(&topic);
+                    self.world.backends[server].server.shut_channel(session, &topic, &text, now);
                 }
             }
             Fault::Kill { server, down } => {
@@ -225,12 +220,6 @@ impl Stage<'_> {
                 }
                 self.away(server, refused(503, None), *span);
             }
-            Fault::JoinRate { who, span } => {
-                let node = self.node(*who);
-                self.world.close(node, 1001, "");
-                let reason = refused(429, Some(*span));
-                self.world.receive_next(node, Reception::Fail(reason), 1);
-            }
             Fault::ChangesFail { topic, span } => {
                 let topic = self.topic(*topic);
                 for backend in &mut self.world.backends {
@@ -241,9 +230,12 @@ impl Stage<'_> {
             Fault::ChangesRefused { topic } => {
                 let topic = self.topic(*topic);
                 for backend in &mut self.world.backends {
-                    let text = "Unable to subscribe to changes with given parameters. Please check \
-                                Realtime is enabled for the given connect parameters";
-                    backend.server.fail_changes(&topic, text, None, now);
+                    let text = format!(
+                        "Unable to subscribe to changes with given parameters. Please check \
+                         Realtime is enabled for the given connect parameters: [event: *, schema: \
+                         public, table: {TABLE}, filters: [], select: nil]"
+                    );
+                    backend.server.fail_changes(&topic, &text, None, now);
                 }
             }
             Fault::DatabaseOutage { span } => {
@@ -265,7 +257,96 @@ impl Stage<'_> {
     }
 
     /// What a server does wrong frame by frame.
-    fn make_mischief(&mut self, _: &Fault) {}
+    fn make_mischief(&mut self, fault: &Fault) {
+        let now = self.world.now;
+        match fault {
+            Fault::LateReplies { server, span, times } => {
+                self.mischief(*server).late_replies.arm(*span, *times);
+            }
+            Fault::LostReplies { server, times } => {
+                self.mischief(*server).lost_replies += *times;
+            }
+            Fault::TwiceFrames { server, times } => {
+                self.mischief(*server).twice_frames += *times;
+            }
+            Fault::WrongRefs { server, times } => {
+                self.mischief(*server).wrong_refs += *times;
+            }
+            Fault::LateSnapshot { server, late, times } => {
+                self.mischief(*server).late_snapshots.arm(*late, *times);
+            }
+            Fault::OtherJoinRefs { server, times } => {
+                self.mischief(*server).other_join_refs += *times;
+            }
+            Fault::PartialReplay { server, times } => {
+                self.mischief(*server).partial_replays += *times;
+            }
+            Fault::TwiceReplay { server, times } => {
+                self.mischief(*server).twice_replayed += *times;
+            }
+            Fault::OtherIds { server } => self.mischief(*server).shift_ids(),
+            Fault::Heartless { server, span } => {
+                self.mischief(*server).heartless_for(*span, now);
+            }
+            Fault::SlowSubscribe { server, late, span } => {
+                self.subscribes_late = self.subscribes_late.max(*late);
+                self.backend(*server).slow_subscriptions(*late, now + *span);
+            }
+            Fault::RefuseJoins { who, why, times } => {
+                self.decide(*who, Fate::Refused { why: *why, holds: true }, *times);
+            }
+            Fault::RefuseJoinsAtOnce { who, why, times } => {
+                self.decide(*who, Fate::Refused { why: *why, holds: false }, *times);
+            }
+            Fault::SlowJoin { who, span } => self.decide(*who, Fate::Slow(*span), 1),
+            Fault::JoinRate { who, span } => self.decide(*who, Fate::OneTooMany(*span), 1),
+            Fault::StaleClose { who, topic } => self.end_older_join(*who, *topic, "phx_close"),
+            Fault::StaleError { who, topic } => self.end_older_join(*who, *topic, "phx_error"),
+            Fault::Garbage { who, what } => self.send_garbage(*who, core::iter::once(*what)),
+            Fault::GarbageFlood { who, count } => {
+                let all = Garbage::ALL.iter().copied().cycle();
+                self.send_garbage(*who, all.take(*count as usize));
+            }
+            Fault::GiantFrame { who } => {
+                let node = self.node(*who);
+                for backend in &mut self.world.backends {
+                    backend.send_giant(node, now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn backend(&mut self, server: ServerId) -> &mut Backend {
+        &mut self.world.backends[usize::from(server.0)]
+    }
+
+    fn mischief(&mut self, server: ServerId) -> &mut Mischief {
+        self.backend(server).mischief()
+    }
+
+    /// Decides about the next joins of an application, on the server where it is or comes to.
+    fn decide(&mut self, who: ActorId, fate: Fate, times: u32) {
+        let (node, next) = (self.node(who), self.server_of(who));
+        let links = self.world.links.values();
+        let now = links.filter(|link| link.node == node && link.session.is_some());
+        let server = now.map(|link| link.server).next().unwrap_or(next);
+        self.world.backends[server].mischief().decide(node, fate, times);
+    }
+
+    fn end_older_join(&mut self, who: ActorId, topic: TopicId, event: &str) {
+        let (node, topic, now) = (self.node(who), self.topic(topic), self.world.now);
+        for backend in &mut self.world.backends {
+            backend.send_stale_end(node, &topic, event, now);
+        }
+    }
+
+    fn send_garbage(&mut self, who: ActorId, what: impl Iterator<Item = Garbage> + Clone) {
+        let (node, now) = (self.node(who), self.world.now);
+        for backend in &mut self.world.backends {
+            backend.send_garbage(node, what.clone(), now);
+        }
+    }
 
     /// What happens to machines, clocks and applications.
     fn break_machine(&mut self, fault: &Fault) {

@@ -95,6 +95,8 @@ struct Stage<'a> {
     outage_until: Option<Instant>,
     waiting: Vec<crate::scenario::Data>,
     backwards: Duration,
+    /// How long a row subscription took at most that was slow.
+    subscribes_late: Duration,
 }
 
 /// An application: what it wants, and how that stands by what it was told.
@@ -156,6 +158,7 @@ impl<'a> Stage<'a> {
             outage_until: None,
             waiting: Vec::new(),
             backwards: Duration::ZERO,
+            subscribes_late: Duration::ZERO,
         };
         for actor in &scenario.cast.actors {
             let role = Role { actor, cast: &scenario.cast, restarts: 0 };
@@ -484,7 +487,7 @@ impl<'a> Stage<'a> {
         // A server may hold a connection for what it refused last; a clock that went back lets
         // every timer wait for as long.
         promised
-            + settings.subscribed_after
+            + settings.subscribed_after.max(self.subscribes_late)
             + settings.token_after
             + 20 * way
             + Duration::from_secs(20)

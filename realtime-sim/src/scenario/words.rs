@@ -336,15 +336,18 @@ choices! {
 }
 
 impl Refusal {
-    /// The reason in the reply.
+    /// The reason in the reply to the join of `topic`.
     #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
+    pub fn text(self, topic: &str) -> String {
+        let text = match self {
             Self::TokenExpired => "InvalidJWTToken: Token has expired 3 seconds ago",
             Self::MalformedToken => "MalformedJWT: The token provided is not a valid JWT",
             Self::BadSignature => "JwtSignatureError: Failed to validate JWT signature",
             Self::Unauthorized => {
-                "Unauthorized: You do not have permissions to read from this Channel topic"
+                let of = sub_topic(topic);
+                return format!(
+                    "Unauthorized: You do not have permissions to read from this Channel topic: {of}"
+                );
             }
             Self::PrivateOnly => "PrivateOnly: This project only allows private channels",
             Self::TooManyChannels => "ChannelRateLimitReached: Too many channels",
@@ -358,24 +361,45 @@ impl Refusal {
                 "UnableToConnectToProject: Realtime was unable to connect to the project database"
             }
             Self::DatabaseBusy => {
-                "DatabaseLackOfConnections: Database can't accept more connections"
+                "DatabaseLackOfConnections: Database can't accept more connections, Realtime won't \
+                 connect"
             }
             Self::RpcTimeout => "TimeoutOnRpcCall: Node request timeout",
             Self::ReplayFailed => "UnableToReplayMessages: Realtime was unable to replay messages",
-            Self::TenantDisabled => {
-                "RealtimeDisabledForTenant: Realtime was disabled for this tenant"
+            Self::TenantDisabled => "RealtimeDisabledForTenant: Realtime disabled for this tenant",
+            Self::TenantNotFound => "TenantNotFound: Tenant with the given ID does not exist",
+            Self::BadFilter => {
+                "RealtimeDisabledForConfiguration: Error parsing `filter` params: [\"column\", \
+                 \"=\", \"1\"]"
             }
-            Self::TenantNotFound => "TenantNotFound: Tenant not found",
-            Self::BadFilter => "Error parsing `filter` params: [\"column\", \"=\", \"1\"]",
             Self::SubscribeTimeout => {
-                "PostgresChangesSubscribeTimeout: Timed out waiting for the subscription"
+                "PostgresChangesSubscribeTimeout: Timed out after 15000ms waiting for the \
+                 postgres_changes subscription"
             }
             Self::NoTopic => "TopicNameRequired: You must provide a topic name",
             Self::Unmatched => "unmatched topic",
             Self::Crashed => "join crashed",
             Self::Unknown => "SomethingNew: nobody has heard of this before",
-        }
+        };
+        text.into()
     }
+
+    /// Whether Phoenix itself says it, which does not take its time as Supabase does.
+    #[must_use]
+    pub const fn is_of_phoenix(self) -> bool {
+        matches!(self, Self::Unmatched | Self::Crashed)
+    }
+
+    /// Whether the server closes the connection behind the reply, with 1001.
+    #[must_use]
+    pub const fn ends_connection(self) -> bool {
+        matches!(self, Self::TooManyJoins | Self::TenantNotFound)
+    }
+}
+
+/// The topic as the texts of a Supabase server name it.
+fn sub_topic(topic: &str) -> &str {
+    topic.strip_prefix("realtime:").unwrap_or(topic)
 }
 
 choices! {
@@ -401,19 +425,25 @@ choices! {
 }
 
 impl Shutting {
-    /// The message of the `system` event.
+    /// The message of the `system` event on `topic`.
     #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
+    pub fn text(self, topic: &str) -> String {
+        let text = match self {
             Self::TokenExpired => "Token has expired 0 seconds ago",
             Self::TokenClaims => "Fields `role` and `exp` are required in JWT",
             Self::MessageRate => "Too many messages per second",
             Self::PresenceRate => "Too many presence messages per second",
             Self::PresenceCalls => "Client presence rate limit exceeded",
             Self::TrackTooLarge => "Track message size exceeded",
-            Self::PermissionLost => "You no longer have permission to read from this Channel topic",
-            Self::Replication => "Replication connection was not established: the slot is in use",
-        }
+            Self::PermissionLost => {
+                let of = sub_topic(topic);
+                return format!(
+                    "You no longer have permission to read from this Channel topic: {of}"
+                );
+            }
+            Self::Replication => "Replication connection was not established in time",
+        };
+        text.into()
     }
 }
 

@@ -1,0 +1,488 @@
+//! What a server does wrong frame by frame: what is armed, and what becomes of each frame.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use realtime_proto::server::SessionId;
+use realtime_proto::wire::{self, Body, Envelope, Sender, Vsn};
+use realtime_proto::{Frame, Instant};
+
+use super::forge;
+use super::gate::{Gate, Mail};
+use super::{Backend, Out};
+use crate::NodeId;
+use crate::scenario::Refusal;
+
+/// What a server will do wrong, and what it has under way.
+#[derive(Debug, Default)]
+pub(crate) struct Mischief {
+    pub(crate) late_replies: Delay,
+    pub(crate) lost_replies: u32,
+    pub(crate) wrong_refs: u32,
+    pub(crate) twice_frames: u32,
+    pub(crate) late_snapshots: Delay,
+    pub(crate) other_join_refs: u32,
+    pub(crate) partial_replays: u32,
+    pub(crate) twice_replayed: u32,
+    /// Until when heartbeats are not answered.
+    heartless_until: Option<Instant>,
+    slow: Option<Slow>,
+    /// By how much the ids of joins from now on differ from the honest ones.
+    shift: u32,
+    /// By how much those of each joined channel do.
+    shifts: BTreeMap<(SessionId, String), u32>,
+    /// What becomes of the next joins of each node, and how often.
+    fates: BTreeMap<NodeId, VecDeque<(Fate, u32)>>,
+    /// Until when there is no room for another connection.
+    full_until: BTreeMap<NodeId, Instant>,
+    /// The channel that was joined last, until its replay begins.
+    replaying: Option<(SessionId, String)>,
+    pub(super) gates: BTreeMap<SessionId, Gate>,
+    /// What is late, by the time it comes.
+    late: BTreeMap<(Instant, u64), Late>,
+    next_late: u64,
+}
+
+/// So many of the next ones come so much later.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Delay {
+    by: Duration,
+    times: u32,
+}
+
+impl Delay {
+    pub(crate) const fn arm(&mut self, by: Duration, times: u32) {
+        self.by = by;
+        self.times = self.times.saturating_add(times);
+    }
+
+    fn take(&mut self) -> Option<Duration> {
+        take(&mut self.times).then_some(self.by)
+    }
+}
+
+/// Takes one of what is left, if there is one.
+const fn take(left: &mut u32) -> bool {
+    let some = *left > 0;
+    *left = left.saturating_sub(1);
+    some
+}
+
+/// What becomes of a join.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fate {
+    /// It is refused; it may hold its session first.
+    Refused { why: Refusal, holds: bool },
+    /// It holds its session for a while and is taken then.
+    Slow(Duration),
+    /// It is one too many: it is refused, its session is closed, and there is no room for another
+    /// one for a while.
+    OneTooMany(Duration),
+}
+
+/// Row subscriptions take longer than usual.
+#[derive(Clone, Copy, Debug)]
+struct Slow {
+    until: Instant,
+    usual: Duration,
+}
+
+/// A frame that is late.
+#[derive(Debug)]
+struct Late {
+    session: SessionId,
+    /// The topic, of what a channel cannot send behind its end.
+    of: Option<String>,
+    frame: Frame,
+}
+
+/// How long a join that is refused holds its session on a Supabase server (protocol §6.2).
+const REFUSAL_HOLDS_FOR: Duration = Duration::from_secs(5);
+
+impl Mischief {
+    /// Decides about the next joins of a node.
+    pub(crate) fn decide(&mut self, node: NodeId, fate: Fate, times: u32) {
+        self.fates.entry(node).or_default().push_back((fate, times));
+    }
+
+    /// Lets heartbeats go unanswered for a while.
+    pub(crate) fn heartless_for(&mut self, span: Duration, now: Instant) {
+        self.heartless_until = self.heartless_until.max(Some(now + span));
+    }
+
+    /// Gives joins from now on other ids.
+    pub(crate) const fn shift_ids(&mut self) {
+        const STEP: u32 = 1_000_003;
+        // Never back to the honest ones.
+        self.shift = (self.shift + STEP) % (forge::IDS_END - STEP) + 1;
+    }
+
+    /// How long there is no room for another connection of a node.
+    pub(super) fn full_for(&self, node: NodeId, now: Instant) -> Option<Duration> {
+        let until = self.full_until.get(&node).filter(|until| **until > now)?;
+        Some(until.saturating_duration_since(now))
+    }
+
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        let late = self.late.first_key_value().map(|((at, _), _)| *at);
+        self.gates.values().map(Gate::until).chain(late).min()
+    }
+
+    /// Whether nothing is armed and nothing waits.
+    pub(super) fn is_over(&self) -> bool {
+        let left = [
+            self.late_replies.times,
+            self.lost_replies,
+            self.wrong_refs,
+            self.twice_frames,
+            self.late_snapshots.times,
+            self.other_join_refs,
+            self.partial_replays,
+            self.twice_replayed,
+            self.shift,
+        ];
+        left == [0; 9]
+            && self.heartless_until.is_none()
+            && self.slow.is_none()
+            && self.fates.is_empty()
+            && self.full_until.is_empty()
+            && self.gates.is_empty()
+            && self.late.is_empty()
+    }
+
+    pub(super) fn forget(&mut self, gone: SessionId) {
+        self.gates.remove(&gone);
+        self.late.retain(|_, late| late.session != gone);
+        self.shifts.retain(|(session, _), _| *session != gone);
+    }
+
+    fn take_fate(&mut self, node: NodeId) {
+        let Some(fates) = self.fates.get_mut(&node) else { return };
+        if let Some((_, left)) = fates.front_mut() {
+            *left -= 1;
+            if *left == 0 {
+                fates.pop_front();
+            }
+        }
+        if fates.is_empty() {
+            self.fates.remove(&node);
+        }
+    }
+}
+
+impl Backend {
+    /// Row subscriptions from now on take this long, for a while.
+    pub(crate) fn slow_subscriptions(&mut self, late: Duration, until: Instant) {
+        let mut config = self.server.config().clone();
+        let slow = &mut self.mischief().slow;
+        let usual = slow.map_or(config.subscribed_after, |slow| slow.usual);
+        *slow = Some(Slow { until, usual });
+        config.subscribed_after = late;
+        self.server.set_config(config);
+    }
+
+    /// Ends all mischief but that ids are others than they were: what waited goes its way.
+    pub(crate) fn calm(&mut self, now: Instant) {
+        let Some(mischief) = &mut self.mischief else { return };
+        let before = core::mem::take(&mut **mischief);
+        mischief.shift = before.shift;
+        mischief.shifts = before.shifts;
+        mischief.gates = before.gates;
+        mischief.late = before.late;
+        if let Some(slow) = before.slow {
+            self.end_slowness(slow);
+        }
+        self.release(now, |_| true);
+    }
+
+    pub(super) fn release_due(&mut self, now: Instant) {
+        self.release(now, |at| at <= now);
+    }
+
+    /// Lets go of what waits for a time, in the order of that time.
+    fn release(&mut self, now: Instant, is_due: impl Fn(Instant) -> bool) {
+        loop {
+            let mischief = self.mischief();
+            let late = mischief.late.first_key_value().map(|((at, _), _)| *at);
+            let gates = mischief.gates.iter().map(|(session, gate)| (gate.until(), *session));
+            let gate = gates.min();
+            match (late.filter(|at| is_due(*at)), gate.filter(|(at, _)| is_due(*at))) {
+                (Some(late), Some((at, session))) if at < late => self.open_gate(session, now),
+                (None, Some((_, session))) => self.open_gate(session, now),
+                (Some(_), _) => {
+                    if let Some((_, late)) = mischief.late.pop_first() {
+                        self.emit(late.session, late.frame, now);
+                    }
+                }
+                (None, None) => break,
+            }
+        }
+    }
+
+    fn end_slowness(&mut self, slow: Slow) {
+        let mut config = self.server.config().clone();
+        config.subscribed_after = slow.usual;
+        self.server.set_config(config);
+    }
+
+    fn end_what_lasted(&mut self, now: Instant) {
+        let mischief = self.mischief();
+        mischief.heartless_until = mischief.heartless_until.filter(|until| *until > now);
+        mischief.full_until.retain(|_, until| *until > now);
+        if let Some(slow) = mischief.slow.take_if(|slow| slow.until <= now) {
+            self.end_slowness(slow);
+        }
+    }
+
+    /// Takes a frame of a client.
+    pub(super) fn take(&mut self, session: SessionId, frame: Frame, now: Instant) {
+        self.end_what_lasted(now);
+        let Some(frame) = self.wait(session, Mail::In(frame), now) else { return };
+        let Some((node, fate, topic)) = self.fate_of(session, &frame) else {
+            return self.server.handle_frame(session, frame, now);
+        };
+        let (why, holds) = match fate {
+            Fate::Slow(span) => {
+                self.mischief().take_fate(node);
+                return self.hold(session, now + span, Some(Mail::In(frame)), false);
+            }
+            Fate::Refused { why, holds } => (why, holds),
+            Fate::OneTooMany(_) => (Refusal::TooManyJoins, true),
+        };
+        if !self.refuse(session, &topic, why, frame, now) {
+            // The honest half is busy with another join of the session, or does not have it.
+            return;
+        }
+        self.mischief().take_fate(node);
+        if let Fate::OneTooMany(span) = fate {
+            self.mischief().full_until.insert(node, now + REFUSAL_HOLDS_FOR + span);
+        }
+        if holds && topic.starts_with("realtime:") && !why.is_of_phoenix() {
+            self.hold(session, now + REFUSAL_HOLDS_FOR, None, why.ends_connection());
+        } else if why.ends_connection() {
+            self.server.close_session(session, 1001, "", now);
+        }
+    }
+
+    /// What is to become of a frame, if it is a join about which something was decided: whose it
+    /// is, what becomes of it, and its topic.
+    fn fate_of(&mut self, session: SessionId, frame: &Frame) -> Option<(NodeId, Fate, String)> {
+        let visitor = self.visitors.get(&session)?;
+        let (fate, _) = *self.mischief.as_ref()?.fates.get(&visitor.node)?.front()?;
+        let join = wire::decode(visitor.vsn, Sender::Client, frame).ok()?;
+        (join.event == "phx_join").then(|| (visitor.node, fate, join.topic.into_owned()))
+    }
+
+    /// Lets the honest half refuse a join at once; whether it looked at it.
+    fn refuse(
+        &mut self,
+        session: SessionId,
+        topic: &str,
+        why: Refusal,
+        frame: Frame,
+        now: Instant,
+    ) -> bool {
+        let (refused, honest) = (self.server.stats().refused, self.server.config().clone());
+        let mut config = honest.clone();
+        config.refuse_joins.insert(0, (topic.into(), why.text(topic)));
+        config.join_refusal_after = Duration::ZERO;
+        self.server.set_config(config);
+        self.server.handle_frame(session, frame, now);
+        self.server.set_config(honest);
+        self.server.stats().refused > refused
+    }
+
+    /// Takes a frame of the honest half.
+    pub(super) fn pass_frame(&mut self, session: SessionId, frame: Frame, now: Instant) {
+        let vsn = self.vsn(session);
+        let Ok(envelope) = wire::decode(vsn, Sender::Server, &frame) else {
+            return self.emit(session, frame, now);
+        };
+        let topic = &*envelope.topic;
+        match &*envelope.event {
+            "phx_reply" => self.pass_reply(session, vsn, &envelope, &frame, now),
+            "phx_close" | "phx_error" => {
+                self.release_of(session, topic, now);
+                self.emit_once_or_twice(session, frame.clone(), now);
+            }
+            "system" => self.emit_once_or_twice(session, frame.clone(), now),
+            "presence_state" | "presence_diff" => {
+                self.pass_presence(session, vsn, &envelope, &frame, now);
+            }
+            "broadcast" if is_replayed(&envelope.body) => {
+                let mischief = self.mischief();
+                let begins = mischief.replaying.take_if(|(of, joined)| {
+                    *of == session && **joined == *topic
+                });
+                if begins.is_some() && take(&mut mischief.partial_replays) {
+                    return;
+                }
+                if take(&mut mischief.twice_replayed) {
+                    self.emit(session, frame.clone(), now);
+                }
+                self.emit(session, frame.clone(), now);
+            }
+            "postgres_changes" => {
+                let shifts = &self.mischief().shifts;
+                let shift = shifts.get(&(session, topic.to_owned())).copied();
+                let frame = match (shift, &envelope.body) {
+                    (Some(shift), Body::Json(payload)) => {
+                        let payload = forge::shift_change(payload, shift);
+                        let body = Body::Json(&payload);
+                        forge::encode(vsn, &Envelope { body, ..envelope.clone() })
+                    }
+                    _ => frame.clone(),
+                };
+                self.emit(session, frame, now);
+            }
+            // Messages of applications without an id: if they came twice, nobody could tell.
+            _ => self.emit(session, frame.clone(), now),
+        }
+    }
+
+    fn pass_reply(
+        &mut self,
+        session: SessionId,
+        vsn: Vsn,
+        envelope: &Envelope<'_>,
+        frame: &Frame,
+        now: Instant,
+    ) {
+        let mischief = self.mischief();
+        let is_heartbeat = envelope.topic == "phoenix";
+        if is_heartbeat && mischief.heartless_until.is_some_and(|until| now < until) {
+            return;
+        }
+        let mut envelope = envelope.clone();
+        let is_join = is_join_reply(&envelope);
+        if is_join {
+            self.release_of(session, &envelope.topic, now);
+        }
+        let shifted = self.shifted_reply(session, &envelope);
+        let mut is_changed = shifted.is_some();
+        if let Some(payload) = &shifted {
+            envelope.body = Body::Json(payload);
+        }
+        let mischief = self.mischief();
+        if is_join {
+            mischief.replaying = Some((session, envelope.topic.as_ref().into()));
+        }
+        if take(&mut mischief.lost_replies) {
+            return;
+        }
+        if take(&mut mischief.wrong_refs) {
+            envelope.msg_ref = Some(forge::UNUSED_REF.into());
+            is_changed = true;
+        }
+        let is_held = mischief.gates.contains_key(&session);
+        let late = if is_held { None } else { mischief.late_replies.take() };
+        let frame = if is_changed { forge::encode(vsn, &envelope) } else { frame.clone() };
+        match late {
+            None => self.emit_once_or_twice(session, frame, now),
+            // Nothing gets past the reply to a join: the session waits for it.
+            Some(late) if is_join => self.hold(session, now + late, Some(Mail::Out(frame)), false),
+            Some(late) => self.emit_late(session, None, frame, now + late),
+        }
+    }
+
+    /// The payload of a join reply with other ids, if they are to be others.
+    fn shifted_reply(&mut self, session: SessionId, envelope: &Envelope<'_>) -> Option<String> {
+        let payload = bindings_of(envelope)?;
+        let mischief = self.mischief();
+        let (key, shift) = ((session, envelope.topic.as_ref().to_owned()), mischief.shift);
+        if shift == 0 {
+            mischief.shifts.remove(&key);
+            return None;
+        }
+        mischief.shifts.insert(key, shift);
+        Some(forge::shift_reply(payload, shift))
+    }
+
+    fn pass_presence(
+        &mut self,
+        session: SessionId,
+        vsn: Vsn,
+        envelope: &Envelope<'_>,
+        frame: &Frame,
+        now: Instant,
+    ) {
+        let is_snapshot = envelope.event == "presence_state";
+        let mut frame = frame.clone();
+        if vsn == Vsn::V2 && take(&mut self.mischief().other_join_refs) {
+            let join_ref = match &envelope.join_ref {
+                Some(_) => None,
+                None => self.server.join_ref(session, &envelope.topic).map(Into::into),
+            };
+            frame = forge::encode(vsn, &Envelope { join_ref, ..envelope.clone() });
+        }
+        let mischief = self.mischief();
+        let is_held = mischief.gates.contains_key(&session);
+        let may_wait = is_snapshot && !is_held;
+        match if may_wait { mischief.late_snapshots.take() } else { None } {
+            Some(late) => {
+                let of = Some(envelope.topic.as_ref().into());
+                self.emit_late(session, of, frame, now + late);
+            }
+            None => self.emit_once_or_twice(session, frame, now),
+        }
+    }
+
+    /// Sends what a channel sent before it ended and what was late.
+    fn release_of(&mut self, session: SessionId, topic: &str, now: Instant) {
+        let late = &mut self.mischief().late;
+        let is_of = |late: &Late| late.session == session && late.of.as_deref() == Some(topic);
+        let keys = late.iter().filter(|(_, late)| is_of(late)).map(|(key, _)| *key);
+        for key in keys.collect::<Vec<_>>() {
+            if let Some(late) = self.mischief().late.remove(&key) {
+                self.emit(session, late.frame, now);
+            }
+        }
+    }
+
+    fn emit_late(&mut self, session: SessionId, of: Option<String>, frame: Frame, at: Instant) {
+        let mischief = self.mischief();
+        mischief.next_late += 1;
+        let key = (at, mischief.next_late);
+        mischief.late.insert(key, Late { session, of, frame });
+    }
+
+    fn emit_once_or_twice(&mut self, session: SessionId, frame: Frame, now: Instant) {
+        if take(&mut self.mischief().twice_frames) {
+            self.emit(session, frame.clone(), now);
+        }
+        self.emit(session, frame, now);
+    }
+
+    /// Sends a frame, unless its session is held.
+    pub(super) fn emit(&mut self, session: SessionId, frame: Frame, now: Instant) {
+        if let Some(frame) = self.wait(session, Mail::Out(frame), now) {
+            self.outbox.push_back(Out::Frame { session, frame });
+        }
+    }
+}
+
+/// Whether a reply is one to a join: such a push names itself as its join.
+fn is_join_reply(reply: &Envelope<'_>) -> bool {
+    let names_itself = reply.join_ref.is_some() && reply.join_ref == reply.msg_ref;
+    names_itself || bindings_of(reply).is_some()
+}
+
+/// The payload of a reply to a Supabase join that was taken.
+fn bindings_of<'a>(reply: &Envelope<'a>) -> Option<&'a str> {
+    match reply.body {
+        Body::Json(payload) => {
+            payload.contains("\"response\":{\"postgres_changes\":").then_some(payload)
+        }
+        Body::Binary(_) | Body::Reply { .. } | Body::UserBroadcast { .. } => None,
+    }
+}
+
+/// Whether a broadcast comes from the store.
+fn is_replayed(body: &Body<'_>) -> bool {
+    let meta = match body {
+        Body::Json(payload) => Some(*payload),
+        Body::UserBroadcast { metadata, .. } => *metadata,
+        Body::Binary(_) | Body::Reply { .. } => None,
+    };
+    meta.is_some_and(|meta| meta.contains("\"replayed\":true"))
+}
