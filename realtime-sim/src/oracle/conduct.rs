@@ -34,7 +34,8 @@ struct Manners {
     sockets: BTreeMap<u32, VecDeque<Socket>>,
     /// By connection: when it may be tried again, by the clock of the node.
     not_before: BTreeMap<u32, Instant>,
-    asked_at: Instant,
+    /// When it was asked to look after its connections, which takes a heartbeat.
+    hinted_at: Option<Instant>,
     /// Since when it sleeps, or slept the last time.
     asleep_since: Instant,
     woke: Option<Woke>,
@@ -47,8 +48,8 @@ struct Woke {
     at: Instant,
     /// Whether it looks at its timers before it reads, and was away for long.
     is_late: bool,
-    /// Whether something was asked of it meanwhile, which it does now.
-    asked: bool,
+    /// Whether it was asked meanwhile to look after its connections: that heartbeat leaves now.
+    hinted: bool,
 }
 
 #[derive(Debug)]
@@ -73,9 +74,9 @@ impl Conduct {
     /// An application asks for something.
     pub(super) fn on_asked(&mut self, node: NodeId, command: &Command<'_>, now: Instant) {
         let manners = self.nodes.entry(node).or_default();
-        manners.asked_at = now;
         manners.not_before.clear();
         match command {
+            Command::Hint => manners.hinted_at = Some(now),
             Command::Connect => manners.wants = true,
             Command::Disconnect => {
                 manners.wants = false;
@@ -108,7 +109,7 @@ impl Conduct {
         manners.woke = Some(Woke {
             at: now,
             is_late: suspended && slept >= LONG_SLEEP,
-            asked: manners.asked_at >= manners.asleep_since,
+            hinted: manners.hinted_at.is_some_and(|at| at >= manners.asleep_since),
         });
     }
 
@@ -205,7 +206,7 @@ impl Conduct {
         })?;
         let Some(Socket { beat, hinted, .. }) = socket else { return Ok(()) };
         let woke = manners.woke.filter(|woke| now < woke.at + PROBE);
-        if cause == CauseKind::HeartbeatTimeout && !woke.is_some_and(|woke| woke.asked) {
+        if cause == CauseKind::HeartbeatTimeout && !woke.is_some_and(|woke| woke.hinted) {
             must(beat.is_some_and(|(_, answered)| !answered), "manners", || {
                 "it misses the answer to a heartbeat, and each that left was answered".into()
             })?;

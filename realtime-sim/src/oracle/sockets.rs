@@ -154,9 +154,13 @@ impl Sockets {
                 self.check_pace(node, topic, script, now)
             }
             "phx_leave" => {
-                if let Some(topic) = socket.topic_mut(topic) {
-                    topic.phase = Phase::Left;
-                }
+                let named = read::join_ref(envelope);
+                let left = socket.topic_mut(topic);
+                let left = left.filter(|left| named.is_none_or(|named| named == left.join_ref));
+                let left = left.ok_or_else(|| {
+                    ("G4", format!("{topic} is left for join {named:?}, which this socket has not"))
+                })?;
+                left.phase = Phase::Left;
                 Ok(())
             }
             // It is for the channel that the server has, if it has one.
