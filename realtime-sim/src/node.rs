@@ -90,6 +90,8 @@ pub(crate) struct Node {
     pub(crate) network: Network,
     pub(crate) weather: Weather,
     pub(crate) clock: Clock,
+    /// The latest time that its client was told: to a client, time never goes back.
+    pub(crate) seen: Instant,
     /// How many faults part it from every server.
     pub(crate) partings: u32,
     pub(crate) sleep: Sleep,
@@ -117,6 +119,7 @@ impl Node {
             network,
             weather: Weather::default(),
             clock: Clock::default(),
+            seen: Instant::EPOCH,
             partings: 0,
             sleep: Sleep::Awake,
             sleeps_until: Instant::EPOCH,
@@ -128,6 +131,18 @@ impl Node {
             sent: Vec::new(),
             deadline: None,
         }
+    }
+
+    /// The time by its clock, as its client is told now.
+    pub(crate) fn tick(&mut self, now: Instant) -> Instant {
+        let clock = self.clock.read(now);
+        self.seen = self.seen.max(clock);
+        clock
+    }
+
+    /// The time that its client would take it for now.
+    pub(crate) fn time(&self, now: Instant) -> Instant {
+        self.seen.max(self.clock.read(now))
     }
 
     /// Its own deadline by the world's clock. A machine that sleeps misses it, and so does a

@@ -163,7 +163,7 @@ impl World {
         }
         let (name, socket, server) = (link.node, link.socket, link.server);
         let node = &mut self.nodes[name.0];
-        let clock = node.clock.read(now);
+        let clock = node.tick(now);
         let from = Some((Who::Server(server), parcel.left_at));
         match parcel.carried {
             Carried::Opened => {
@@ -182,7 +182,7 @@ impl World {
                     frame.as_bytes(),
                     || describe_frame(&frame, Sender::Server),
                 );
-                self.oracle.on_node_receives(name, (id, server), &frame, clock);
+                self.oracle.on_node_receives(name, (id, server), &frame);
                 node.host.handle_frame(socket, frame, clock);
             }
             Carried::Failed(reason) => {
@@ -267,12 +267,14 @@ impl World {
             if !node.reads || stuck {
                 return;
             }
-            let clock = node.clock.read(now);
+            let clock = node.tick(now);
             let mut told = core::mem::take(&mut self.told);
             let mut line = String::new();
             let wanted = self.trace.is_read().then_some(&mut line);
-            let some = node.host.take_event(clock, &mut told, wanted);
+            let mut printed = String::new();
+            let some = node.host.take_event(clock, &mut told, wanted, &mut printed);
             if some {
+                self.oracle.on_shown(id, "an event", &printed, now);
                 self.trace.write(now, Who::Node(id), "tells", &told, || line);
                 for told in &told {
                     self.oracle.on_told(id, told, clock, now);

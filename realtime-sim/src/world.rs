@@ -269,7 +269,7 @@ impl World {
         node: NodeId,
         command: impl FnOnce(&mut S, Instant) -> T,
     ) -> T {
-        let now = self.nodes[node.0].clock.read(self.now);
+        let now = self.nodes[node.0].tick(self.now);
         let result = command(&mut self.hosted_mut::<S>(node).subject, now);
         self.flush(node);
         result
@@ -508,7 +508,7 @@ impl World {
     pub(crate) fn let_time_out(&mut self, id: NodeId) {
         let now = self.now;
         let node = &mut self.nodes[id.0];
-        let clock = node.clock.read(now);
+        let clock = node.tick(now);
         node.host.handle_timeout(clock);
         self.flush(id);
         let node = &self.nodes[id.0];

@@ -456,29 +456,6 @@ impl Server {
         self.sessions.get(&session)?.channels.get(topic)?.join_ref.as_deref()
     }
 
-    /// Who is present in a topic, public and private: the key and the tracked object of each, in
-    /// the order in which they were first tracked.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::server::{Server, ServerConfig};
-    /// # use realtime_proto::{Frame, Instant};
-    /// # let now = Instant::EPOCH;
-    /// # let mut server = Server::new(ServerConfig::default(), 0, now);
-    /// # let session = server.accept("/socket/websocket?vsn=2.0.0", now).unwrap();
-    /// let join = r#"["1","1","realtime:x","phx_join",{"config":{"presence":{"key":"ana"}}}]"#;
-    /// let track = r#"["1","2","realtime:x","presence",{"event":"track","payload":{"n":1}}]"#;
-    /// server.handle_frame(session, Frame::text(join), now);
-    /// server.handle_frame(session, Frame::text(track), now);
-    /// let present: Vec<(&str, &str)> = server.presences("realtime:x").collect();
-    /// assert_eq!(present, [("ana", r#"{"n":1}"#)]);
-    /// ```
-    pub fn presences(&self, topic: &str) -> impl Iterator<Item = (&str, &str)> {
-        let rooms = self.topics.get(topic).into_iter();
-        rooms.flat_map(|rooms| rooms.public.presences.iter().chain(rooms.private.presences.iter()))
-    }
-
     /// Time does not go backwards, whatever the driver says.
     fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);

@@ -91,11 +91,6 @@ impl Presences {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
-
-    /// The key and the tracked object of each.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|entry| (&*entry.key, &*entry.tracked))
-    }
 }
 
 impl Presence {

@@ -57,9 +57,8 @@ pub(super) fn giant() -> Frame {
 
 /// A frame that should not be, about a channel of the session if there is one.
 pub(super) fn garbage(what: Garbage, vsn: Vsn, place: Option<(&str, &str)>) -> Frame {
-    let (topic, join_ref) = place.map_or(("realtime:nowhere", None), |(topic, join_ref)| {
-        (topic, Some(join_ref))
-    });
+    let (topic, join_ref) =
+        place.map_or(("realtime:nowhere", None), |(topic, join_ref)| (topic, Some(join_ref)));
     let nobody = (None, None);
     match (what, vsn) {
         (Garbage::NotJson, _) => Frame::text("{no json"),
@@ -83,7 +82,9 @@ pub(super) fn garbage(what: Garbage, vsn: Vsn, place: Option<(&str, &str)>) -> F
             message(vsn, (join_ref, Some(UNUSED_REF)), topic, "phx_reply", payload)
         }
         (Garbage::NullPayload, _) => message(vsn, nobody, topic, "presence_diff", "null"),
-        (Garbage::BadPresence, _) => message(vsn, (join_ref, None), topic, "presence_state", "[1,2]"),
+        (Garbage::BadPresence, _) => {
+            message(vsn, (join_ref, None), topic, "presence_state", "[1,2]")
+        }
         (Garbage::UnknownIds, _) => {
             let payload = format!(
                 r#"{{"data":{{"schema":"public","table":"elsewhere","type":"INSERT","commit_timestamp":"2001-09-09T01:46:40Z","errors":null,"columns":[],"record":{{}}}},"ids":[{IDS_END}]}}"#

@@ -311,9 +311,8 @@ impl Backend {
             }
             "broadcast" if is_replayed(&envelope.body) => {
                 let mischief = self.mischief();
-                let begins = mischief.replaying.take_if(|(of, joined)| {
-                    *of == session && **joined == *topic
-                });
+                let begins =
+                    mischief.replaying.take_if(|(of, joined)| *of == session && **joined == *topic);
                 if begins.is_some() && take(&mut mischief.partial_replays) {
                     return;
                 }

@@ -74,11 +74,7 @@ impl Backend {
         }
         if let Some(retry_after) = self.mischief.as_ref().and_then(|it| it.full_for(node, now)) {
             let body = r#"{"error":"Too many joins per second"}"#.into();
-            return Err(CloseReason::Refused {
-                status: 429,
-                body,
-                retry_after: Some(retry_after),
-            });
+            return Err(CloseReason::Refused { status: 429, body, retry_after: Some(retry_after) });
         }
         let accepted = self.server.accept(target, now);
         let session = accepted.map_err(|refusal| CloseReason::Refused {
@@ -213,7 +209,8 @@ impl Backend {
             // may bear a ref that this one has now or will have.
             let is_older = |older: &&String| {
                 let number = |text: &str| text.parse::<u64>().ok();
-                number(older).is_some_and(|older| number(current).is_some_and(|current| older < current))
+                number(older)
+                    .is_some_and(|older| number(current).is_some_and(|current| older < current))
             };
             let joins = self.joins.get(&(node, topic.to_owned()));
             let Some(older) = joins.and_then(|joins| joins.iter().rev().find(is_older)) else {

@@ -23,8 +23,6 @@ pub(super) struct Post {
 pub(super) struct Accounts {
     seats: BTreeMap<(NodeId, TopicId), Seat>,
     books: BTreeMap<(NodeId, ChannelKey), Book>,
-    /// By node: the latest time its client has seen on its own clock.
-    seen: BTreeMap<NodeId, Instant>,
 }
 
 /// What passed one node's end of one topic, whatever channels it had.
@@ -68,21 +66,13 @@ struct Due {
 }
 
 impl Accounts {
-    /// The time by the clock of a node: what its client takes it for, to whom time never goes
-    /// back.
-    fn clock(&self, node: NodeId, shown: Instant) -> Instant {
-        self.seen.get(&node).map_or(shown, |seen| shown.max(*seen))
-    }
-
     pub(super) fn on_restarted(&mut self, node: NodeId) {
         self.seats.retain(|(of, _), _| *of != node);
         self.books.retain(|(of, _), _| *of != node);
-        self.seen.remove(&node);
     }
 
     /// The clock of a node goes back. What its client did not see of it never was.
-    pub(super) fn on_clock_back(&mut self, node: NodeId) {
-        let Some(seen) = self.seen.get(&node).copied() else { return };
+    pub(super) fn on_clock_back(&mut self, node: NodeId, seen: Instant) {
         for (_, book) in self.books.iter_mut().filter(|((of, _), _)| *of == node) {
             for due in &mut book.due {
                 due.clock = due.clock.min(seen);
@@ -116,12 +106,6 @@ impl Accounts {
         self.seats.entry((node, topic)).or_default().arrived.push_back(arrival);
     }
 
-    /// A node reads something when its clock shows this.
-    pub(super) fn on_read(&mut self, node: NodeId, clock: Instant) {
-        let seen = self.seen.entry(node).or_default();
-        *seen = clock.max(*seen);
-    }
-
     /// A message passes a server, or all of them; `concerns` tells which channels are to hear it,
     /// and when that is by the clock of their node.
     pub(super) fn on_passes(
@@ -133,10 +117,10 @@ impl Accounts {
     ) {
         let mut owed = Vec::new();
         for (node, key) in self.books.iter().filter(|(_, book)| book.flows).map(|(of, _)| of) {
-            let Some(shown) = concerns(*node, key.topic) else { continue };
+            let Some(clock) = concerns(*node, key.topic) else { continue };
             let home = self.seats.get(&(*node, key.topic)).and_then(|seat| seat.home);
             if server.is_none() || home == server {
-                owed.push(((*node, *key), self.clock(*node, shown)));
+                owed.push(((*node, *key), clock));
             }
         }
         for (of, clock) in owed {
@@ -149,12 +133,7 @@ impl Accounts {
     }
 
     /// An application is told something of a channel.
-    pub(super) fn on_told(
-        &mut self,
-        node: NodeId,
-        key: ChannelKey,
-        told: &ChannelTold,
-    ) -> Verdict {
+    pub(super) fn on_told(&mut self, node: NodeId, key: ChannelKey, told: &ChannelTold) -> Verdict {
         match told {
             ChannelTold::Live => {
                 self.books.entry((node, key)).or_default().flows = true;
@@ -200,7 +179,9 @@ impl Accounts {
     ) -> Verdict {
         let seat = self.seats.entry((node, key.topic)).or_default();
         let is_it = |arrival: &Arrival| (arrival.number, arrival.stream) == (number, stream);
-        let Some(at) = seat.arrived.iter().position(is_it) else {
+        let is_good = |arrival: &Arrival| is_it(arrival) && !arrival.stale;
+        let good = seat.arrived.iter().position(is_good);
+        let Some(at) = good.or_else(|| seat.arrived.iter().position(is_it)) else {
             let what = format!("{key:?} is told {number}, which did not come, or before another");
             return Err(("G2", what));
         };

@@ -228,9 +228,9 @@ impl Oracle {
         self.accounts.on_restarted(node);
     }
 
-    /// The clock of a node goes back.
-    pub(crate) fn on_clock_back(&mut self, node: NodeId) {
-        self.accounts.on_clock_back(node);
+    /// The clock of a node goes back, whose client saw nothing later than `seen`.
+    pub(crate) fn on_clock_back(&mut self, node: NodeId, seen: Instant) {
+        self.accounts.on_clock_back(node, seen);
         self.conduct.on_clock_back(node);
     }
 }
@@ -243,7 +243,7 @@ impl Oracle {
         let post = Post { number, stream: Missed::Changes, stored: false };
         self.accounts.on_passes(post, None, now, |node, topic| {
             let rows = script.spec(topic).is_some_and(|spec| spec.rows);
-            rows.then(|| nodes[node.0].clock.read(now))
+            rows.then(|| nodes[node.0].time(now))
         });
     }
 
@@ -257,9 +257,8 @@ impl Oracle {
         now: Instant,
     ) {
         let post = Post { number, stream: Missed::Messages, stored };
-        self.accounts.on_passes(post, None, now, |node, of| {
-            (of == topic).then(|| nodes[node.0].clock.read(now))
-        });
+        self.accounts
+            .on_passes(post, None, now, |node, of| (of == topic).then(|| nodes[node.0].time(now)));
     }
 
     /// A server took a broadcast of a client and tells it to the others.
@@ -273,7 +272,7 @@ impl Oracle {
         let post = Post { number, stream: Missed::Messages, stored: false };
         self.accounts.on_passes(post, Some(server), now, |node, of| {
             let hears = of == topic && (node != sender || script.echoes(node, topic));
-            hears.then(|| nodes[node.0].clock.read(now))
+            hears.then(|| nodes[node.0].time(now))
         });
     }
 
@@ -336,20 +335,17 @@ impl Oracle {
         }
     }
 
-    /// `clock` is the node's own time.
     pub(crate) fn on_node_receives(
         &mut self,
         node: NodeId,
         (link, server): (u64, usize),
         frame: &Frame,
-        clock: Instant,
     ) {
         self.views.entry(node).or_default().backlog.on_read();
         let Some(envelope) = read::read(Sender::Server, frame) else { return };
         let arrived = self.sockets.on_arrives(link, &envelope);
         self.conduct.on_arrives(link, &envelope);
         let Some(topic) = self.topic_of(&envelope) else { return };
-        self.accounts.on_read(node, clock);
         if arrived.joins {
             self.accounts.on_joined(node, topic, server);
         }

@@ -126,7 +126,8 @@ impl Sockets {
 
     /// The server behind the socket on which a node has joined a topic.
     pub(super) fn server_of(&self, node: NodeId, topic: &str) -> Option<usize> {
-        let is_joined = |topic_of: &Topic| topic_of.name == topic && topic_of.phase == Phase::Joined;
+        let is_joined =
+            |topic_of: &Topic| topic_of.name == topic && topic_of.phase == Phase::Joined;
         let mut sockets = self.by_link.values().filter(|socket| socket.node == node);
         sockets.find(|socket| socket.topics.iter().any(is_joined)).map(|socket| socket.server)
     }
@@ -169,13 +170,7 @@ impl Sockets {
         }
     }
 
-    fn check_pace(
-        &mut self,
-        node: NodeId,
-        topic: &str,
-        script: &Script,
-        now: Instant,
-    ) -> Verdict {
+    fn check_pace(&mut self, node: NodeId, topic: &str, script: &Script, now: Instant) -> Verdict {
         let pace = self.paces.entry(node).or_default();
         if !pace.joins.contains_key(topic) {
             pace.joins.insert(topic.into(), Recent::default());

@@ -66,7 +66,12 @@ impl Truth {
 
     /// Compares what is seen with who is there. A manager shows a user once, however many
     /// sessions have the key.
-    pub(super) fn check(&self, seen: Option<Present>, there: &Present, is_manager: bool) -> Verdict {
+    pub(super) fn check(
+        &self,
+        seen: Option<Present>,
+        there: &Present,
+        is_manager: bool,
+    ) -> Verdict {
         let Some(mut seen) = seen else {
             return Err(("G9", "presence is out of date though the channel is live".into()));
         };

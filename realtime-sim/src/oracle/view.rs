@@ -122,9 +122,8 @@ impl View {
                 })?;
                 Standing::Away
             }
-            ChannelTold::Stopped { .. } | ChannelTold::Rejoining if standing == Standing::Live => {
-                Standing::Joined
-            }
+            ChannelTold::Stopped { .. } if standing == Standing::Live => Standing::Joined,
+            ChannelTold::Rejoining => Standing::Away,
             ChannelTold::Broadcast { .. }
             | ChannelTold::Change { .. }
             | ChannelTold::Presence { .. } => {

@@ -362,7 +362,7 @@ impl Stage<'_> {
             Fault::ClockBack { who, span } => {
                 let node = self.node(*who);
                 self.world.nodes[node.0].clock.go_back(*span);
-                self.world.oracle.on_clock_back(node);
+                self.world.oracle.on_clock_back(node, self.world.nodes[node.0].seen);
                 self.backwards += *span;
                 self.world.flush(node);
             }
@@ -411,6 +411,7 @@ impl Stage<'_> {
         let host = (self.restart)(&role, seed, clock);
         let player = &mut self.world.nodes[node.0];
         player.host = host;
+        player.seen = clock;
         player.inbox.clear();
         player.write_blocked = None;
         player.sleep = Sleep::Awake;

@@ -190,7 +190,7 @@ impl<'a> Stage<'a> {
 
     fn set_wall(&mut self, node: NodeId, unix: Duration) {
         let player = &mut self.world.nodes[node.0];
-        let clock = player.clock.read(self.world.now);
+        let clock = player.tick(self.world.now);
         player.host.set_unix_time(unix, clock);
         self.world.flush(node);
     }
@@ -236,7 +236,8 @@ impl<'a> Stage<'a> {
         }
         self.heal();
         let time_to_live = self.wait_until_live()?;
-        self.pass(SETTLES_AFTER);
+        // A clock that went back lets every timer wait for as long.
+        self.pass(SETTLES_AFTER + self.backwards);
         if !self.is_over() {
             self.settle();
         }
@@ -323,7 +324,7 @@ impl<'a> Stage<'a> {
 
     fn perform(&mut self, who: ActorId, command: &Command<'_>) -> Performed {
         let node = self.actors[usize::from(who.0)].node;
-        let now = self.world.nodes[node.0].clock.read(self.world.now);
+        let now = self.world.nodes[node.0].tick(self.world.now);
         if !matches!(command, Command::Send(..) | Command::Track(..) | Command::Untrack(_)) {
             self.world.oracle.on_command(node, self.world.now);
         }
@@ -598,7 +599,7 @@ impl<'a> Stage<'a> {
             }
             self.act(who, &Act::Disconnect {});
         }
-        self.pass(CLOSES_AFTER);
+        self.pass(CLOSES_AFTER + self.backwards);
         // Who has a token watches over it, connected or not.
         for player in 0..self.actors.len() {
             self.act(ActorId(player as u8), &Act::SignOut {});

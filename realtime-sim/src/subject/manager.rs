@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use realtime_proto::manager::{
-    ChannelSettings, ChannelStatus, Entity, EntityKey, EntityOptions, LeaseEvent, LeaseId, Manager,
-    ManagerConfig, ManagerEvent, PresenceOptions, User,
+    ChannelSettings, ChannelStatus, Entity, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId,
+    Manager, ManagerConfig, ManagerEvent, PresenceOptions, User,
 };
 use realtime_proto::{
     Backoff, CloseReason, ConnectionId, Frame, Instant, Payload, PushId, SocketId, Stream,
@@ -80,7 +80,7 @@ impl ManagerSubject {
             ack: spec.ack,
             ..ChannelSettings::default()
         });
-        let lease = if key.kind == realtime_proto::manager::Kind::Presence {
+        let lease = if key.kind == Kind::Presence {
             let options = PresenceOptions { channel, ..PresenceOptions::default() };
             self.manager.join_presence_with(&key.entity, User::new(&self.name), &options, now)
         } else {
@@ -159,6 +159,8 @@ fn status_told(before: Option<&ChannelStatus>, status: &ChannelStatus) -> Channe
             ChannelTold::Errored { cause: cause.kind, again: true }
         }
         ChannelStatus::Error { cause } => ChannelTold::Errored { cause: cause.kind, again: false },
+        // The application disconnected, or the channel is another one.
+        ChannelStatus::Connecting if before.is_some() => ChannelTold::Rejoining,
         ChannelStatus::Connecting | ChannelStatus::Closed | _ => ChannelTold::Other,
     }
 }
@@ -285,6 +287,8 @@ impl Subject for ManagerSubject {
                 Some(())
             }),
             Command::Track(topic, number) => self.entity(topic).and_then(|key| {
+                // One entity may have two topics, and only one of them shows anybody.
+                (key.kind == Kind::Presence).then_some(())?;
                 let payload = Payload::from_json(numbered(number)).ok()?;
                 self.manager.update_presence_metadata(&key.entity, &payload, now).ok()
             }),
