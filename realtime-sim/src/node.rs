@@ -90,8 +90,11 @@ pub(crate) struct Node {
     pub(crate) network: Network,
     pub(crate) weather: Weather,
     pub(crate) clock: Clock,
-    /// The latest time that its client was told: to a client, time never goes back.
+    /// The latest time that its client was told, and for certain took note of: to a client, time
+    /// never goes back.
     pub(crate) seen: Instant,
+    /// The latest time that its client was told, be it with a command that it refused unread.
+    pub(crate) told: Instant,
     /// How many faults part it from every server.
     pub(crate) partings: u32,
     pub(crate) sleep: Sleep,
@@ -120,6 +123,7 @@ impl Node {
             weather: Weather::default(),
             clock: Clock::default(),
             seen: Instant::EPOCH,
+            told: Instant::EPOCH,
             partings: 0,
             sleep: Sleep::Awake,
             sleeps_until: Instant::EPOCH,
@@ -133,16 +137,24 @@ impl Node {
         }
     }
 
-    /// The time by its clock, as its client is told now.
+    /// The time by its clock, as its client is told it now with an input.
     pub(crate) fn tick(&mut self, now: Instant) -> Instant {
-        let clock = self.clock.read(now);
+        let clock = self.tell_time(now);
         self.seen = self.seen.max(clock);
         clock
     }
 
-    /// The time that its client would take it for now.
-    pub(crate) fn time(&self, now: Instant) -> Instant {
-        self.seen.max(self.clock.read(now))
+    /// The time by its clock, as its client is told it now with a command.
+    pub(crate) fn tell_time(&mut self, now: Instant) -> Instant {
+        let clock = self.clock.read(now);
+        self.told = self.told.max(clock);
+        clock
+    }
+
+    /// The time that its client would take it for now: at least and at most.
+    pub(crate) fn time(&self, now: Instant) -> (Instant, Instant) {
+        let clock = self.clock.read(now);
+        (self.seen.max(clock), self.told.max(clock))
     }
 
     /// Its own deadline by the world's clock. A machine that sleeps misses it, and so does a

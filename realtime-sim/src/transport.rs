@@ -267,7 +267,7 @@ impl World {
             if !node.reads || stuck {
                 return;
             }
-            let clock = node.tick(now);
+            let clock = node.clock.read(now);
             let mut told = core::mem::take(&mut self.told);
             let mut line = String::new();
             let wanted = self.trace.is_read().then_some(&mut line);
@@ -311,7 +311,8 @@ impl World {
                 let network = self.nodes[node.0].network;
                 let server = self.nodes[node.0].server;
                 let clock = self.nodes[node.0].clock.read(now);
-                self.oracle.on_attempt((node, asked.connection), (id, server), clock, now);
+                self.oracle.on_attempt((node, asked.connection), (id, server), now);
+                self.oracle.on_connects((node, asked.connection), id, clock, now);
                 let link = Link::new(node, (socket, asked.connection), server, network, seed);
                 self.links.insert(id, link);
                 let target = path_and_query(&url).into();

@@ -269,7 +269,7 @@ impl World {
         node: NodeId,
         command: impl FnOnce(&mut S, Instant) -> T,
     ) -> T {
-        let now = self.nodes[node.0].tick(self.now);
+        let now = self.nodes[node.0].tell_time(self.now);
         let result = command(&mut self.hosted_mut::<S>(node).subject, now);
         self.flush(node);
         result

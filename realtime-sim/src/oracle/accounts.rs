@@ -59,8 +59,9 @@ struct Book {
 #[derive(Clone, Copy, Debug)]
 struct Due {
     post: Post,
-    /// When it passed, by the clock of the node.
-    clock: Instant,
+    /// When it passed, as the client took it: exact, but at least and at most where its clock
+    /// went back.
+    clock: (Instant, Instant),
     /// And by the clock of the world.
     at: Instant,
 }
@@ -75,7 +76,7 @@ impl Accounts {
     pub(super) fn on_clock_back(&mut self, node: NodeId, seen: Instant) {
         for (_, book) in self.books.iter_mut().filter(|((of, _), _)| *of == node) {
             for due in &mut book.due {
-                due.clock = due.clock.min(seen);
+                due.clock.0 = due.clock.0.min(seen);
             }
         }
     }
@@ -113,7 +114,7 @@ impl Accounts {
         post: Post,
         server: Option<usize>,
         now: Instant,
-        concerns: impl Fn(NodeId, TopicId) -> Option<Instant>,
+        concerns: impl Fn(NodeId, TopicId) -> Option<(Instant, Instant)>,
     ) {
         let mut owed = Vec::new();
         for (node, key) in self.books.iter().filter(|(_, book)| book.flows).map(|(of, _)| of) {
@@ -209,8 +210,8 @@ impl Accounts {
                     "G10",
                     format!(
                         "{node}: {key:?} neither got {of} {} nor was told that it is missing; it \
-                         passed at {at}, which is {clock} by the clock of the node",
-                        post.number
+                         passed at {at}, which is {} by the clock of the node",
+                        post.number, clock.0
                     ),
                 ));
             }
@@ -221,6 +222,6 @@ impl Accounts {
 
 impl Due {
     fn is_within(&self, from: Instant, to: Instant) -> bool {
-        from <= self.clock && self.clock <= to
+        from <= self.clock.1 && self.clock.0 <= to
     }
 }

@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, VecDeque};
 use realtime_proto::server::{ServerEvent, SessionId};
 use realtime_proto::wire::{Envelope, Sender};
 use realtime_proto::{Frame, Instant};
-pub(crate) use secrets::{SECRET, shows_secret};
+pub(crate) use secrets::SECRET;
 
 use self::accounts::{Accounts, Arrival, Post};
 use self::conduct::Conduct;
@@ -286,17 +286,21 @@ impl Oracle {
 
 /// Frames and sockets.
 impl Oracle {
-    pub(crate) fn on_attempt(
+    /// A node begins to connect; `clock` is its own time.
+    pub(crate) fn on_connects(
         &mut self,
         of: (NodeId, u32),
-        to: (u64, usize),
+        link: u64,
         clock: Instant,
         now: Instant,
     ) {
         if self.script.is_some() {
-            let verdict = self.conduct.on_attempt(of, to.0, clock);
+            let verdict = self.conduct.on_attempt(of, link, clock);
             self.judge(of.0, now, verdict);
         }
+    }
+
+    pub(crate) fn on_attempt(&mut self, of: (NodeId, u32), to: (u64, usize), now: Instant) {
         let verdict = self.sockets.on_attempt(of, to, self.script.as_ref(), now);
         self.judge(of.0, now, verdict);
     }

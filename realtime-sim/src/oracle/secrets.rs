@@ -6,7 +6,7 @@ use super::{Verdict, must};
 pub(crate) const SECRET: &str = "sesame";
 
 /// Whether a text shows it: as it is, or as the bytes of a list.
-pub(crate) fn shows_secret(text: &str) -> bool {
+fn shows_secret(text: &str) -> bool {
     let bytes = SECRET.as_bytes().iter().map(ToString::to_string);
     text.contains(SECRET) || text.contains(&bytes.collect::<Vec<_>>().join(", "))
 }

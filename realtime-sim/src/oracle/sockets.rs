@@ -22,8 +22,6 @@ struct Socket {
     server: usize,
     topics: Vec<Topic>,
     joins: limits::Bucket,
-    /// The ref of the frame that left last; heartbeats are not counted.
-    last_ref: u64,
 }
 
 /// The joins of one topic on one socket.
@@ -101,7 +99,7 @@ impl Sockets {
         now: Instant,
     ) -> Verdict {
         let joins = limits::Bucket::new(now);
-        self.by_link.insert(link, Socket { node, server, topics: Vec::new(), joins, last_ref: 0 });
+        self.by_link.insert(link, Socket { node, server, topics: Vec::new(), joins });
         let pace = self.paces.entry(node).or_default();
         let attempts = pace.attempts.entry(connection).or_default().add(now);
         let Some(script) = script else { return Ok(()) };
@@ -148,8 +146,6 @@ impl Sockets {
         }
         let socket = self.by_link.get_mut(&link);
         let socket = socket.ok_or(("G4", format!("{event} leaves on a socket nobody opened")))?;
-        let msg_ref = read::number_of_ref(envelope.msg_ref.as_deref());
-        let last_ref = core::mem::replace(&mut socket.last_ref, msg_ref.unwrap_or(0));
         match event {
             "phx_join" => {
                 let node = socket.node;
@@ -158,7 +154,7 @@ impl Sockets {
                 socket.check_channels(script)?;
                 self.check_pace(node, topic, script, now)
             }
-            "phx_leave" => socket.on_leave(envelope, last_ref),
+            "phx_leave" => socket.on_leave(envelope),
             // It is for the channel that the server has, if it has one.
             "access_token" => Ok(()),
             _ => socket.on_push(envelope, script.is_some(), now),
@@ -231,19 +227,18 @@ impl Socket {
         Ok(())
     }
 
-    fn on_leave(&mut self, envelope: &Envelope<'_>, last_ref: u64) -> Verdict {
+    fn on_leave(&mut self, envelope: &Envelope<'_>) -> Verdict {
         let named = read::join_ref(envelope);
         let left = self.topic_mut(&envelope.topic);
         if let Some(left) = left.filter(|left| named.is_none_or(|named| named == left.join_ref)) {
             left.phase = Phase::Left;
             return Ok(());
         }
-        // A join that was taken back before it left is left all the same: its ref is of this
-        // socket. One of another socket is not.
+        // A join that was taken back before it left is left all the same: its ref is one
+        // that this socket has made before. One of another socket need not be.
         let msg_ref = read::number_of_ref(envelope.msg_ref.as_deref());
-        let withdrawn = read::number_of_ref(named).is_none_or(|join_ref| {
-            last_ref < join_ref && msg_ref.is_none_or(|msg_ref| join_ref < msg_ref)
-        });
+        let withdrawn = read::number_of_ref(named)
+            .is_none_or(|join_ref| msg_ref.is_none_or(|msg_ref| join_ref < msg_ref));
         must(withdrawn, "G4", || {
             format!("{} is left for join {named:?}, which this socket has not", envelope.topic)
         })

@@ -411,7 +411,7 @@ impl Stage<'_> {
         let host = (self.restart)(&role, seed, clock);
         let player = &mut self.world.nodes[node.0];
         player.host = host;
-        player.seen = clock;
+        (player.seen, player.told) = (clock, clock);
         player.inbox.clear();
         player.write_blocked = None;
         player.sleep = Sleep::Awake;

@@ -190,7 +190,7 @@ impl<'a> Stage<'a> {
 
     fn set_wall(&mut self, node: NodeId, unix: Duration) {
         let player = &mut self.world.nodes[node.0];
-        let clock = player.tick(self.world.now);
+        let clock = player.tell_time(self.world.now);
         player.host.set_unix_time(unix, clock);
         self.world.flush(node);
     }
@@ -324,7 +324,7 @@ impl<'a> Stage<'a> {
 
     fn perform(&mut self, who: ActorId, command: &Command<'_>) -> Performed {
         let node = self.actors[usize::from(who.0)].node;
-        let now = self.world.nodes[node.0].tick(self.world.now);
+        let now = self.world.nodes[node.0].tell_time(self.world.now);
         if !matches!(command, Command::Send(..) | Command::Track(..) | Command::Untrack(_)) {
             self.world.oracle.on_command(node, self.world.now);
         }
@@ -551,8 +551,11 @@ impl<'a> Stage<'a> {
         for at in 0..self.actors.len() {
             let (node, online) = (self.actors[at].node, self.actors[at].online);
             for (topic, wanted) in self.actors[at].wanted.clone() {
-                if online && self.scenario.cast.topics[usize::from(topic.0)].presence {
-                    let seen = self.world.nodes[node.0].host.present(topic);
+                let spec = &self.scenario.cast.topics[usize::from(topic.0)];
+                let host = &mut self.world.nodes[node.0].host;
+                // What happened last may have taken a channel down again.
+                if online && spec.presence && host.is_live(topic) {
+                    let seen = host.present(topic);
                     self.world.oracle.check_presence(node, topic, seen, wanted.shown, now);
                 }
             }

@@ -234,6 +234,12 @@ impl Subject for ManagerSubject {
     }
 
     fn tell(&mut self, event: &ManagerEvent, told: &mut Vec<Told>) {
+        if let ManagerEvent::Lease(lease, LeaseEvent::Status(ChannelStatus::Live)) = event {
+            if let (Some(key), None) = (self.keys.get(lease), self.statuses.get(lease)) {
+                // It shares a channel that was live before.
+                told.push(Told::Channel(*key, ChannelTold::Joined));
+            }
+        }
         told.push(match event {
             ManagerEvent::Connected { connection } => {
                 Told::Connected { connection: self.number(*connection) }
