@@ -485,3 +485,67 @@ fn is_replayed(body: &Body<'_>) -> bool {
     };
     meta.is_some_and(|meta| meta.contains("\"replayed\":true"))
 }
+
+#[cfg(test)]
+mod tests {
+    use realtime_proto::Payload;
+    use realtime_proto::server::{RowChange, ServerConfig};
+
+    use super::*;
+
+    const JOIN: &str = r#"["1","1","realtime:room","phx_join",{"config":{"postgres_changes":[{"event":"*","schema":"public","table":"t"}]}}]"#;
+
+    fn sent(backend: &mut Backend, now: Instant) -> Vec<String> {
+        let mut frames = Vec::new();
+        while let Some(out) = backend.poll(now) {
+            if let Out::Frame { frame, .. } = out {
+                frames.push(String::from_utf8(frame.as_bytes().to_vec()).unwrap());
+            }
+        }
+        frames
+    }
+
+    /// The number behind `key`.
+    fn id(frame: &str, key: &str) -> u32 {
+        let (_, rest) = frame.rsplit_once(key).unwrap();
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap();
+        rest[..end].parse().unwrap()
+    }
+
+    #[test]
+    fn the_ids_of_a_join_are_those_of_its_changes_whatever_joins_later_and_calms_down() {
+        let mut now = Instant::EPOCH;
+        let mut backend = Backend::new(ServerConfig::default(), 1, now);
+        let mut ids = Vec::new();
+        let mut sessions = Vec::new();
+        for _ in 0..3 {
+            let session = backend.accept("/socket/websocket?vsn=2.0.0", NodeId(0), now).unwrap();
+            backend.handle_frame(session, Frame::text(JOIN), now);
+            let reply = sent(&mut backend, now).remove(0);
+            ids.push(id(&reply, "{\"id\":"));
+            sessions.push(session);
+            backend.mischief().shift_ids();
+        }
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "{ids:?}");
+        backend.calm(now);
+        now = now + Duration::from_secs(1);
+        backend.handle_timeout(now);
+        sent(&mut backend, now);
+        let change = RowChange::insert("t", Payload::from_json(r#"{"id":1}"#).unwrap()).unwrap();
+        backend.server.change(&change, now);
+        let changes = sent(&mut backend, now);
+        let told: Vec<u32> = changes.iter().map(|change| id(change, "\"ids\":[")).collect();
+        assert_eq!(told, ids);
+    }
+
+    #[test]
+    fn a_server_that_has_nothing_wrong_to_do_any_more_is_honest_again() {
+        let now = Instant::EPOCH;
+        let mut backend = Backend::new(ServerConfig::default(), 1, now);
+        let session = backend.accept("/socket/websocket?vsn=2.0.0", NodeId(0), now).unwrap();
+        backend.mischief().lost_replies = 1;
+        backend.handle_frame(session, Frame::text(JOIN), now);
+        assert!(sent(&mut backend, now).is_empty());
+        assert!(backend.mischief.is_none());
+    }
+}
