@@ -1,1 +1,516 @@
+//! Every rule fails when it is broken.
+#![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
+use core::time::Duration;
+
+use realtime_proto::Config;
+use realtime_proto::server::{Server, ServerConfig};
+use realtime_proto::supabase::CauseKind;
+
+use super::*;
+use crate::World;
+use crate::scenario::Scenario;
+
+const ANA: NodeId = NodeId(0);
+const BEN: NodeId = NodeId(1);
+const ROOM: TopicId = TopicId(0);
+const LINK: u64 = 7;
+
+/// An oracle that follows a scenario of two clients and a manager, and what its hooks ask for.
+struct Bench {
+    oracle: Oracle,
+    world: World,
+    sessions: [SessionId; 2],
+    now: Instant,
+}
+
+const fn key(life: u32) -> ChannelKey {
+    ChannelKey { topic: ROOM, life }
+}
+
+const fn came(number: u64) -> ChannelTold {
+    ChannelTold::Broadcast { number: Some(number), has_id: false }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let text = "seed 1\nset channels-max 1\nset events-max 10\nclient ana\nclient ben\n\
+                    manager cleo\ntopic room realtime:room presence rows\n\
+                    topic seat realtime:presence:contact:1 presence\n";
+        let scenario: Scenario = text.parse().unwrap();
+        let mut world = World::seed(1);
+        for _ in 0..3 {
+            world.add_client(Config::builder("ws://server/socket").build().unwrap());
+        }
+        let mut server = Server::new(ServerConfig::default(), 1, Instant::EPOCH);
+        let mut accept = || server.accept("/socket/websocket?vsn=2.0.0", Instant::EPOCH).unwrap();
+        let sessions = [accept(), accept()];
+        let mut oracle = Oracle::default();
+        oracle.follow(&scenario.cast);
+        for (at, node) in [ANA, BEN].into_iter().enumerate() {
+            let link = LINK + at as u64;
+            oracle.on_attempt((node, 0), (link, 0), Instant::EPOCH);
+            oracle.on_accepted(At { server: 0, session: sessions[at] }, node);
+        }
+        Self { oracle, world, sessions, now: Instant::EPOCH }
+    }
+
+    fn pass(&mut self, millis: u64) {
+        self.now = self.now + Duration::from_millis(millis);
+        self.world.now = self.now;
+    }
+
+    fn sends(&mut self, node: NodeId, text: &str) {
+        let frame = Frame::text(text.to_owned());
+        self.oracle.on_node_sends(node, LINK + node.0 as u64, &frame, self.now);
+    }
+
+    fn receives(&mut self, node: NodeId, text: &str) {
+        let frame = Frame::text(text.to_owned());
+        self.oracle.on_node_receives(node, (LINK + node.0 as u64, 0), &frame);
+    }
+
+    fn tells(&mut self, node: NodeId, told: Told) {
+        self.oracle.on_told(node, &told, self.now, self.now);
+    }
+
+    fn tells_of(&mut self, node: NodeId, life: u32, told: ChannelTold) {
+        self.tells(node, Told::Channel(key(life), told));
+    }
+
+    fn join(&mut self, node: NodeId, join_ref: &str) {
+        self.sends(
+            node,
+            &format!("[\"{join_ref}\",\"{join_ref}\",\"realtime:room\",\"phx_join\",{{}}]"),
+        );
+    }
+
+    fn accepted(&mut self, node: NodeId, join_ref: &str) {
+        let ok = "{\"status\":\"ok\",\"response\":{}}";
+        self.receives(
+            node,
+            &format!("[\"{join_ref}\",\"{join_ref}\",\"realtime:room\",\"phx_reply\",{ok}]"),
+        );
+    }
+
+    /// A node joins the room and its first channel is live.
+    fn live(node: NodeId) -> Self {
+        let mut bench = Self::new();
+        bench.tells(node, Told::Connected { connection: 0 });
+        bench.join(node, "1");
+        bench.accepted(node, "1");
+        bench.tells_of(node, 1, ChannelTold::Joined);
+        bench.tells_of(node, 1, ChannelTold::Live);
+        assert_eq!(bench.oracle.finding, None);
+        bench
+    }
+
+    fn sends_number(&mut self, node: NodeId, number: u64) {
+        let payload =
+            format!("{{\"type\":\"broadcast\",\"event\":\"n\",\"payload\":{{\"n\":{number}}}}}");
+        self.sends(node, &format!("[\"1\",\"9\",\"realtime:room\",\"broadcast\",{payload}]"));
+    }
+
+    fn receives_number(&mut self, node: NodeId, join_ref: &str, number: u64, meta: &str) {
+        let payload = format!("{{\"event\":\"n\",\"payload\":{{\"n\":{number}}}{meta}}}");
+        self.receives(
+            node,
+            &format!("[{join_ref},null,\"realtime:room\",\"broadcast\",{payload}]"),
+        );
+    }
+
+    fn announces(&mut self, number: u64, stored: bool) {
+        self.oracle.on_announced(ROOM, number, stored, &self.world.nodes, self.now);
+    }
+
+    fn settles(&mut self) {
+        self.oracle.settle(self.now);
+    }
+
+    fn found(&self) -> &'static str {
+        self.oracle.finding.as_ref().map_or("", |finding| finding.rule)
+    }
+}
+
+#[test]
+fn numbers_that_leave_out_of_order_are_found() {
+    let mut bench = Bench::live(ANA);
+    bench.sends_number(ANA, 2);
+    assert_eq!(bench.found(), "");
+    bench.sends_number(ANA, 1);
+    assert_eq!(bench.found(), "G1");
+}
+
+#[test]
+fn numbers_that_are_told_in_another_order_than_they_came_are_found() {
+    let mut bench = Bench::live(ANA);
+    bench.receives_number(ANA, "null", 1, "");
+    bench.receives_number(ANA, "null", 2, "");
+    bench.tells_of(ANA, 1, came(2));
+    assert_eq!(bench.found(), "");
+    bench.tells_of(ANA, 1, came(1));
+    assert_eq!(bench.found(), "G2");
+}
+
+#[test]
+fn a_number_that_never_came_is_found() {
+    let mut bench = Bench::live(ANA);
+    bench.tells_of(ANA, 1, came(5));
+    assert_eq!(bench.found(), "G2");
+}
+
+#[test]
+fn a_push_that_ends_twice_is_found() {
+    let mut bench = Bench::live(ANA);
+    bench.oracle.on_send(ANA, ROOM, 1);
+    for rule in ["", "G3"] {
+        bench.tells_of(ANA, 1, ChannelTold::Ended { number: 1, taken: true });
+        assert_eq!(bench.found(), rule);
+    }
+}
+
+#[test]
+fn a_push_that_was_refused_and_ends_is_found() {
+    let mut bench = Bench::live(ANA);
+    bench.oracle.on_send(ANA, ROOM, 1);
+    bench.oracle.on_send_refused(ANA, 1, bench.now);
+    bench.tells_of(ANA, 1, ChannelTold::Ended { number: 1, taken: false });
+    assert_eq!(bench.found(), "G3");
+}
+
+#[test]
+fn a_push_that_never_ends_is_found() {
+    let mut bench = Bench::new();
+    bench.oracle.on_send(ANA, ROOM, 1);
+    bench.oracle.check_end(0, None, bench.now);
+    assert_eq!(bench.found(), "G3");
+}
+
+#[test]
+fn a_channel_that_never_closes_is_found() {
+    let mut bench = Bench::new();
+    bench.oracle.on_wanted(ANA, key(1));
+    bench.oracle.check_end(0, None, bench.now);
+    assert_eq!(bench.found(), "G3");
+}
+
+#[test]
+fn what_follows_the_end_of_a_channel_is_found() {
+    let mut bench = Bench::live(ANA);
+    bench.tells_of(ANA, 1, ChannelTold::Closed);
+    bench.tells_of(ANA, 1, ChannelTold::Other);
+    assert_eq!(bench.found(), "G3");
+}
+
+#[test]
+fn a_process_that_died_owes_nothing() {
+    let mut bench = Bench::live(ANA);
+    bench.oracle.on_send(ANA, ROOM, 1);
+    bench.announces(2, false);
+    bench.oracle.on_restarted(ANA);
+    bench.settles();
+    bench.oracle.check_end(0, None, bench.now);
+    assert_eq!(bench.found(), "");
+}
+
+#[test]
+fn what_an_older_join_brought_is_found_when_it_is_told() {
+    let mut bench = Bench::live(ANA);
+    bench.join(ANA, "3");
+    bench.receives_number(ANA, "\"1\"", 1, "");
+    bench.accepted(ANA, "3");
+    assert_eq!(bench.found(), "");
+    bench.tells_of(ANA, 1, came(1));
+    assert_eq!(bench.found(), "G4");
+}
+
+#[test]
+fn a_frame_on_a_socket_that_is_gone_is_found() {
+    let mut bench = Bench::live(ANA);
+    bench.oracle.on_socket_gone(LINK);
+    bench.sends_number(ANA, 1);
+    assert_eq!(bench.found(), "G4");
+}
+
+#[test]
+fn a_push_of_an_older_join_is_found() {
+    let mut bench = Bench::live(ANA);
+    bench.join(ANA, "3");
+    bench.accepted(ANA, "3");
+    bench.sends_number(ANA, 1);
+    assert_eq!(bench.found(), "G4");
+}
+
+#[test]
+fn a_channel_that_errors_before_the_disconnect_is_told_is_found() {
+    let mut bench = Bench::live(ANA);
+    let cause = CauseKind::ConnectionLost;
+    bench.tells_of(ANA, 1, ChannelTold::Errored { cause, again: true });
+    assert_eq!(bench.found(), "G5");
+}
+
+#[test]
+fn a_channel_that_is_live_before_it_is_joined_is_found() {
+    let mut bench = Bench::live(ANA);
+    bench.tells_of(ANA, 1, ChannelTold::Rejoining);
+    bench.tells_of(ANA, 1, ChannelTold::Live);
+    assert_eq!(bench.found(), "G5");
+}
+
+#[test]
+fn a_push_before_the_join_is_accepted_is_found() {
+    let mut bench = Bench::new();
+    bench.join(ANA, "1");
+    assert_eq!(bench.found(), "");
+    bench.sends_number(ANA, 1);
+    assert_eq!(bench.found(), "G6");
+}
+
+#[test]
+fn a_push_after_the_server_ended_the_channel_is_found() {
+    let mut bench = Bench::live(ANA);
+    bench.receives(ANA, r#"["1","1","realtime:room","phx_error",{}]"#);
+    bench.sends_number(ANA, 1);
+    assert_eq!(bench.found(), "G6");
+}
+
+#[test]
+fn a_second_join_in_flight_is_found_unless_the_first_was_left() {
+    let mut bench = Bench::new();
+    bench.join(ANA, "1");
+    bench.sends(ANA, r#"["1","2","realtime:room","phx_leave",{}]"#);
+    bench.join(ANA, "3");
+    assert_eq!(bench.found(), "");
+    bench.join(ANA, "4");
+    assert_eq!(bench.found(), "G6");
+}
+
+#[test]
+fn a_storm_of_joins_is_found() {
+    let mut bench = Bench::live(ANA);
+    for join in 2..1_000 {
+        bench.join(ANA, &join.to_string());
+        bench.accepted(ANA, &join.to_string());
+        bench.pass(50);
+    }
+    assert_eq!(bench.found(), "G6");
+    assert!(bench.oracle.finding.unwrap().at < Instant::EPOCH + Duration::from_secs(10));
+}
+
+#[test]
+fn a_storm_of_connections_is_found() {
+    let mut bench = Bench::new();
+    for link in 100..1_000 {
+        bench.oracle.on_attempt((ANA, 0), (link, 0), bench.now);
+        bench.pass(50);
+    }
+    assert_eq!(bench.found(), "G6");
+}
+
+#[test]
+fn presence_that_differs_from_the_servers_is_found() {
+    let present = |name: &str, number| vec![(name.to_owned(), vec![number])];
+    let cases = [
+        (Some(present("ana", 1)), Some(1), ""),
+        (Some(present("ana", 2)), Some(1), "G9"),
+        (Some(present("ghost", 1)), Some(1), "G9"),
+        (Some(Vec::new()), Some(1), "G9"),
+        (None, Some(1), "G9"),
+        // The application wants to show another number.
+        (Some(present("ana", 1)), Some(2), "G9"),
+    ];
+    for (seen, shown, rule) in cases {
+        let mut bench = Bench::live(ANA);
+        let at = At { server: 0, session: bench.sessions[0] };
+        let track = r#"["1","2","realtime:room","presence",{"event":"track","payload":{"n":1}}]"#;
+        bench.oracle.on_server_receives(at, ANA, &Frame::text(track));
+        let topic = "realtime:room".to_owned();
+        let tracked = ServerEvent::Tracked { session: at.session, topic, key: "ana".into() };
+        bench.oracle.on_server_told(0, &tracked);
+        bench.oracle.check_presence(ANA, ROOM, seen.clone(), shown, bench.now);
+        assert_eq!(bench.found(), rule, "{seen:?} {shown:?}");
+    }
+}
+
+#[test]
+fn a_message_that_neither_comes_nor_is_in_a_gap_is_found() {
+    let mut bench = Bench::live(ANA);
+    bench.pass(1_000);
+    bench.announces(1, false);
+    bench.settles();
+    assert_eq!(bench.found(), "G10");
+}
+
+#[test]
+fn a_message_that_comes_or_is_in_a_gap_is_owed_no_more() {
+    let mut bench = Bench::live(ANA);
+    bench.announces(1, false);
+    bench.receives_number(ANA, "null", 1, "");
+    bench.tells_of(ANA, 1, came(1));
+    bench.pass(1_000);
+    bench.announces(2, false);
+    let (from, to) = (bench.now, bench.now);
+    bench.tells_of(ANA, 1, ChannelTold::Gap { stream: Missed::Messages, from, to });
+    bench.settles();
+    assert_eq!(bench.found(), "");
+}
+
+#[test]
+fn a_gap_of_another_stream_or_another_time_excuses_nothing() {
+    for (stream, millis) in [(Missed::Changes, 0), (Missed::Messages, 1)] {
+        let mut bench = Bench::live(ANA);
+        bench.announces(1, false);
+        let from = bench.now + Duration::from_millis(millis);
+        bench.tells_of(ANA, 1, ChannelTold::Gap { stream, from, to: from });
+        bench.settles();
+        assert_eq!(bench.found(), "G10", "{stream:?}");
+    }
+}
+
+#[test]
+fn a_row_change_that_is_missing_is_found() {
+    let mut bench = Bench::live(ANA);
+    bench.oracle.on_change(1, &bench.world.nodes, bench.now);
+    bench.settles();
+    assert_eq!(bench.found(), "G10");
+}
+
+#[test]
+fn a_broadcast_of_another_client_that_is_missing_is_found_and_ones_own_is_not() {
+    for (sender, rule) in [(ANA, ""), (BEN, "G10")] {
+        let mut bench = Bench::live(ANA);
+        let at = At { server: 0, session: bench.sessions[sender.0] };
+        let frame = Frame::text(r#"["1","2","realtime:room","broadcast",{"payload":{"n":1}}]"#);
+        bench.oracle.on_server_receives(at, sender, &frame);
+        bench.oracle.on_server_took(true, &bench.world.nodes, bench.now);
+        bench.settles();
+        assert_eq!(bench.found(), rule);
+    }
+}
+
+#[test]
+fn a_broadcast_that_waited_at_the_server_is_owed_once_it_is_sent_on() {
+    let mut bench = Bench::live(ANA);
+    let at = At { server: 0, session: bench.sessions[1] };
+    let frame = Frame::text(r#"["1","2","realtime:room","broadcast",{"payload":{"n":1}}]"#);
+    bench.oracle.on_server_receives(at, BEN, &frame);
+    bench.oracle.on_server_took(false, &bench.world.nodes, bench.now);
+    bench.settles();
+    assert_eq!(bench.found(), "");
+    let sent = Frame::text(r#"[null,null,"realtime:room","broadcast",{"payload":{"n":1}}]"#);
+    bench.oracle.on_server_sends(0, &sent, &bench.world.nodes, bench.now);
+    bench.settles();
+    assert_eq!(bench.found(), "G10");
+}
+
+#[test]
+fn a_contiguous_replay_that_lacks_a_stored_message_is_found() {
+    for (stored, rule) in [(false, ""), (true, "G10")] {
+        let mut bench = Bench::live(ANA);
+        bench.announces(1, stored);
+        let (from, to) = (Instant::EPOCH, bench.now);
+        bench.tells_of(ANA, 1, ChannelTold::Recovered { contiguous: true, from, to });
+        bench.settles();
+        assert_eq!(bench.found(), rule);
+    }
+}
+
+#[test]
+fn a_message_that_is_told_twice_is_found_when_it_was_replayed_or_has_an_id() {
+    let replayed = ",\"meta\":{\"replayed\":true}";
+    for (meta, has_id, rule) in [("", false, ""), ("", true, "G10"), (replayed, false, "G10")] {
+        let mut bench = Bench::live(ANA);
+        for meta in ["", meta] {
+            bench.receives_number(ANA, "null", 1, meta);
+            bench.tells_of(ANA, 1, ChannelTold::Broadcast { number: Some(1), has_id });
+        }
+        assert_eq!(bench.found(), rule, "{meta} {has_id}");
+    }
+}
+
+#[test]
+fn a_clock_that_goes_back_takes_what_its_client_did_not_see_with_it() {
+    let mut bench = Bench::live(ANA);
+    bench.pass(10_000);
+    bench.announces(1, false);
+    bench.oracle.on_clock_back(ANA, Instant::EPOCH);
+    let (from, to) = (Instant::EPOCH, Instant::EPOCH);
+    bench.tells_of(ANA, 1, ChannelTold::Gap { stream: Missed::Messages, from, to });
+    bench.settles();
+    assert_eq!(bench.found(), "");
+}
+
+#[test]
+fn more_joins_a_second_than_allowed_are_found() {
+    let mut bench = Bench::new();
+    for topic in 0..60 {
+        bench.sends(
+            ANA,
+            &format!("[\"{topic}\",\"{topic}\",\"realtime:{topic}\",\"phx_join\",{{}}]"),
+        );
+    }
+    assert_eq!(bench.found(), "G11");
+}
+
+#[test]
+fn the_sixth_presence_call_within_thirty_seconds_is_found() {
+    for (pause, rule) in [(6_100, ""), (5_000, "G11")] {
+        let mut bench = Bench::live(ANA);
+        for _ in 0..6 {
+            bench.sends(ANA, r#"["1","2","realtime:room","presence",{"event":"track"}]"#);
+            bench.pass(pause);
+        }
+        assert_eq!(bench.found(), rule);
+    }
+}
+
+#[test]
+fn too_many_channels_on_a_connection_of_a_manager_are_found() {
+    let mut bench = Bench::new();
+    let cleo = NodeId(2);
+    bench.oracle.on_attempt((cleo, 0), (LINK + 2, 0), bench.now);
+    for (topic, rule) in [("a", ""), ("b", "G11")] {
+        bench.sends(cleo, &format!("[\"1\",\"1\",\"realtime:{topic}\",\"phx_join\",{{}}]"));
+        assert_eq!(bench.found(), rule);
+    }
+}
+
+#[test]
+fn a_frame_that_is_larger_than_the_server_takes_is_found() {
+    let mut bench = Bench::live(ANA);
+    let payload = "x".repeat(5_000_000);
+    bench.sends(
+        ANA,
+        &format!("[\"1\",\"2\",\"realtime:room\",\"broadcast\",{{\"x\":\"{payload}\"}}]"),
+    );
+    assert_eq!(bench.found(), "G11");
+}
+
+#[test]
+fn more_events_than_may_wait_are_found() {
+    let mut bench = Bench::live(ANA);
+    for _ in 0..50 {
+        bench.tells_of(ANA, 1, ChannelTold::Presence { synced: true });
+    }
+    assert_eq!(bench.found(), "G12");
+}
+
+#[test]
+fn a_credential_in_whatever_is_printed_is_found() {
+    for text in [format!("Secret({SECRET}-token)"), "[115, 101, 115, 97, 109, 101]".into()] {
+        let mut bench = Bench::new();
+        bench.oracle.on_shown(ANA, "its client", "Secret(..)", bench.now);
+        assert_eq!(bench.found(), "");
+        bench.oracle.on_shown(ANA, "its client", &text, bench.now);
+        assert_eq!(bench.found(), "G14");
+    }
+}
+
+#[test]
+fn sessions_and_deadlines_that_are_left_at_the_end_are_found() {
+    for (sessions, deadline) in [(1, None), (0, Some((Instant::EPOCH, ANA)))] {
+        let mut bench = Bench::new();
+        bench.oracle.check_end(sessions, deadline, bench.now);
+        assert_eq!(bench.found(), "end");
+    }
+}
