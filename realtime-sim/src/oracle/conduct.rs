@@ -30,6 +30,8 @@ pub(super) struct Conduct {
 struct Manners {
     wants: bool,
     token: Option<String>,
+    /// By topic: the join that left last.
+    joins: BTreeMap<String, Join>,
     /// By connection: its sockets, those first whose end was not told yet.
     sockets: BTreeMap<u32, VecDeque<Socket>>,
     /// By connection: when it may be tried again, by the clock of the node.
@@ -50,6 +52,14 @@ struct Woke {
     is_late: bool,
     /// Whether it was asked meanwhile to look after its connections: that heartbeat leaves now.
     hinted: bool,
+}
+
+#[derive(Debug)]
+struct Join {
+    msg_ref: String,
+    token: Option<String>,
+    /// Whether the server refused it for its token, and nothing was asked of the node since.
+    rejected: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +85,10 @@ impl Conduct {
     pub(super) fn on_asked(&mut self, node: NodeId, command: &Command<'_>, now: Instant) {
         let manners = self.nodes.entry(node).or_default();
         manners.not_before.clear();
+        let asks_to_join = !matches!(command, Command::Send(..) | Command::Track(..));
+        if asks_to_join {
+            manners.joins.values_mut().for_each(|join| join.rejected = false);
+        }
         match command {
             Command::Hint => manners.hinted_at = Some(now),
             Command::Connect => manners.wants = true,
@@ -170,10 +184,24 @@ impl Conduct {
                 }
                 Ok(())
             }
+            // What the server says of the join after that is nobody's concern.
+            "phx_leave" => {
+                let manners = self.nodes.entry(node).or_default();
+                manners.joins.remove(&*envelope.topic);
+                Ok(())
+            }
             "phx_join" if supabase => {
-                let token = self.nodes.get(&node).and_then(|manners| manners.token.as_deref());
-                must(token_of(envelope) == token, "token", || {
-                    format!("the join of {} carries another token than the newest", envelope.topic)
+                let (manners, topic) = (self.nodes.entry(node).or_default(), &envelope.topic);
+                let token = token_of(envelope);
+                must(token == manners.token.as_deref(), "token", || {
+                    format!("the join of {topic} carries another token than the newest")
+                })?;
+                let token = token.map(str::to_owned);
+                let join = Join { msg_ref: msg_ref.into(), token: token.clone(), rejected: false };
+                let before = manners.joins.insert(topic.as_ref().into(), join);
+                let again = before.is_some_and(|join| join.rejected && join.token == token);
+                must(!again, "token", || {
+                    format!("{topic} is joined again with the token that it was refused for")
                 })
             }
             _ => Ok(()),
@@ -183,11 +211,26 @@ impl Conduct {
     /// A frame arrives at a node.
     pub(super) fn on_arrives(&mut self, link: u64, envelope: &Envelope<'_>) {
         if envelope.topic != "phoenix" {
-            return;
+            return self.on_refusal(link, envelope);
         }
         let socket = self.socket_mut(link);
         if let Some((beat, answered)) = socket.and_then(|socket| socket.beat.as_mut()) {
             *answered |= envelope.msg_ref.as_deref() == Some(beat);
+        }
+    }
+
+    /// A server says of a join that its token will not do.
+    fn on_refusal(&mut self, link: u64, envelope: &Envelope<'_>) {
+        const WORDS: [&str; 3] = ["InvalidJWTToken", "MalformedJWT", "Unauthorized"];
+        let Body::Json(text) = envelope.body else { return };
+        if envelope.event != "phx_reply" || !WORDS.iter().any(|word| text.contains(word)) {
+            return;
+        }
+        let Some((node, _)) = self.links.get(&link) else { return };
+        let joins = self.nodes.get_mut(node).map(|manners| &mut manners.joins);
+        let join = joins.and_then(|joins| joins.get_mut(&*envelope.topic));
+        if let Some(join) = join.filter(|join| envelope.msg_ref.as_deref() == Some(&join.msg_ref)) {
+            join.rejected = true;
         }
     }
 
@@ -203,6 +246,9 @@ impl Conduct {
         let socket = manners.sockets.get_mut(&connection).and_then(VecDeque::pop_front);
         must(!manners.wants || retry_after.is_some() || !comes_back(cause), "G8", || {
             format!("connection {connection} is given up: {cause:?}")
+        })?;
+        must(!is_of_channel(cause), "manners", || {
+            format!("connection {connection} ends for the sake of one channel: {cause:?}")
         })?;
         let Some(Socket { beat, hinted, .. }) = socket else { return Ok(()) };
         let woke = manners.woke.filter(|woke| now < woke.at + PROBE);
@@ -286,6 +332,18 @@ const fn comes_back(cause: CauseKind) -> bool {
             | CauseKind::HeartbeatTimeout
             | CauseKind::ConnectTimeout
             | CauseKind::WriteTimeout
+    )
+}
+
+/// Whether it is the trouble of one channel, which concerns no other.
+const fn is_of_channel(cause: CauseKind) -> bool {
+    matches!(
+        cause,
+        CauseKind::ChannelCrashed
+            | CauseKind::ChannelClosed
+            | CauseKind::JoinTimeout
+            | CauseKind::BindingMismatch
+            | CauseKind::UnmatchedTopic
     )
 }
 
