@@ -8,7 +8,7 @@ use realtime_proto::{CloseReason, Instant};
 use crate::NodeId;
 use crate::backend::Out;
 use crate::host::Asked;
-use crate::host::Log;
+use crate::host::{Log, Shown};
 use crate::link::{Carried, End, Link, Parcel};
 use crate::node::{Reception, Sleep};
 use crate::oracle::At;
@@ -269,13 +269,14 @@ impl World {
             }
             let clock = node.clock.read(now);
             let mut told = core::mem::take(&mut self.told);
-            let mut line = String::new();
-            let wanted = self.trace.is_read().then_some(&mut line);
-            let mut printed = String::new();
-            let some = node.host.take_event(clock, &mut told, wanted, &mut printed);
+            let mut shown = Shown::default();
+            let is_read = self.trace.is_read() || self.oracle.reads_events;
+            let wanted = is_read.then_some(&mut shown);
+            let some = node.host.take_event(clock, &mut told, wanted);
             if some {
-                self.oracle.on_shown(id, "an event", &printed, now);
-                self.trace.write(now, Who::Node(id), "tells", &told, || line);
+                self.oracle.on_shown(id, "an event", &shown.debug, now);
+                self.oracle.on_shown(id, "a line of the trace", &shown.line, now);
+                self.trace.write(now, Who::Node(id), "tells", &told, || shown.line);
                 for told in &told {
                     self.oracle.on_told(id, told, clock, now);
                 }

@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use realtime_proto::server::ServerConfig;
-use realtime_proto::supabase::{JoinConfig, PresenceConfig};
+use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig, PresenceConfig};
 use realtime_proto::{
     Backoff, ChannelConfig, ChannelEvent, ChannelId, Client, Config, ConfigBuilder, Event, Payload,
     PresenceDiff, Timer,
@@ -451,4 +451,19 @@ fn a_disconnected_client_says_that_what_it_shows_is_stale() {
         (channel.presence().len(), channel.presence().is_stale())
     });
     assert_eq!(seen, (1, true));
+}
+
+#[test]
+fn a_diff_of_the_older_join_on_the_same_connection_is_not_put_on_top_of_the_new_snapshot() {
+    let mut world = World::seed(1);
+    let (ana, room) = join(&mut world, "ana");
+    world.run_for(Duration::from_millis(81));
+    // The server hears of this while ana shows up, and tells it before it answers the next join.
+    world.client(ana, |client, now| {
+        let rows = Binding::new(ChangeEvent::All, "public", "orders");
+        client.channel(room).unwrap().bind(rows, now).unwrap();
+    });
+    world.run_for(secs(1));
+    let refs = shown(&mut world, ana, room, "ana");
+    assert_eq!(refs.len(), 1, "{refs:?}");
 }

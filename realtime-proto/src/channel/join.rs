@@ -85,6 +85,7 @@ impl Slot {
         ctx.stats.joins_accepted += 1;
         // Replies to pushes of an older join come before the reply to this one or not at all.
         self.pushes.interrupt(self.id, ctx);
+        self.presence.handle_joined();
         self.joined_at = Some(ctx.now);
         let awaits_replication = self.config.awaits_replication();
         // Broadcasts of the database may be missing until the server says that they come. A replay

@@ -296,6 +296,28 @@ impl Presence {
         self.snapshot = Snapshot::awaited();
     }
 
+    /// The join was answered, and its snapshot is to come: diffs that came before the answer are
+    /// of the older join on the same connection, and the snapshot has what they said.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use realtime_proto::{Instant, Payload, Presence};
+    ///
+    /// let mut presence = Presence::default();
+    /// let diff = r#"{"joins": {"u1": {"metas": [{"phx_ref": "a"}]}}, "leaves": {}}"#;
+    /// presence.handle_diff(&Payload::from_json(diff)?)?;
+    /// presence.handle_joined();
+    /// let told = presence.handle_state(&Payload::empty(), Instant::EPOCH)?;
+    /// assert!(told.diff.joined.is_empty(), "u1 went before the snapshot was made");
+    /// # Ok::<(), realtime_proto::PayloadError>(())
+    /// ```
+    pub fn handle_joined(&mut self) {
+        if let Snapshot::Awaited { held } = &mut self.snapshot {
+            held.clear();
+        }
+    }
+
     /// Takes the payload of a `presence_state`. The cost is that of the snapshot.
     ///
     /// # Errors

@@ -145,7 +145,8 @@ impl Sockets {
             return Ok(());
         }
         let socket = self.by_link.get_mut(&link);
-        let socket = socket.ok_or(("G4", format!("{event} leaves on a socket nobody opened")))?;
+        let socket =
+            socket.ok_or_else(|| ("G4", format!("{event} leaves on a socket nobody opened")))?;
         match event {
             "phx_join" => {
                 let node = socket.node;

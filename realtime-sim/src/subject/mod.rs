@@ -228,19 +228,6 @@ pub enum Told {
     Channel(ChannelKey, ChannelTold),
 }
 
-impl Told {
-    /// Whether it tells of something that went wrong, in words.
-    pub(crate) const fn is_trouble(&self) -> bool {
-        matches!(
-            self,
-            Self::Disconnected { .. }
-                | Self::TokenNeeded
-                | Self::Violation
-                | Self::Channel(_, ChannelTold::Errored { .. } | ChannelTold::Stopped { .. })
-        )
-    }
-}
-
 /// What an event tells the oracle about a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
