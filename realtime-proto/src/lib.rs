@@ -173,6 +173,7 @@ pub use payload::{Payload, PayloadError};
 pub use presence::{Member, Meta, Presence, PresenceCall, PresenceDiff, PresenceUpdate};
 pub use push::{BroadcastOptions, Overflow, PushOptions};
 pub use secret::Secret;
+pub use socket::ConnectionState;
 pub use stats::Stats;
 pub use time::Instant;
 pub use timer::Timer;

@@ -23,6 +23,27 @@ pub(crate) enum Socket {
     Resting,
 }
 
+/// How a connection is, as an application sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionState {
+    /// Not wanted.
+    Disconnected,
+    /// On its way.
+    Connecting,
+    /// Open.
+    Connected,
+    /// Lost; the delay before the next attempt runs.
+    Waiting {
+        /// When it is over.
+        retry_at: Instant,
+    },
+    /// Given up until it is asked for, or has other credentials.
+    GivenUp,
+    /// Closed because it had no channel; the next one opens it.
+    Idle,
+}
+
 /// The state of one open connection, dropped as a whole when it goes, so that nothing of it can
 /// reach the next one.
 #[derive(Debug)]
@@ -91,6 +112,17 @@ impl Connection {
 }
 
 impl Socket {
+    pub(crate) const fn state(&self) -> ConnectionState {
+        match self {
+            Self::Offline => ConnectionState::Disconnected,
+            Self::Opening { .. } => ConnectionState::Connecting,
+            Self::Online(_) => ConnectionState::Connected,
+            Self::Waiting { retry_at } => ConnectionState::Waiting { retry_at: *retry_at },
+            Self::Stopped { .. } => ConnectionState::GivenUp,
+            Self::Resting => ConnectionState::Idle,
+        }
+    }
+
     pub(crate) const fn connection(&self) -> Option<&Connection> {
         match self {
             Self::Online(connection) => Some(connection),

@@ -1,6 +1,7 @@
 //! What will happen, ordered by time and then by the order in which it was planned.
 
-use std::collections::BTreeMap;
+use core::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 use realtime_proto::Instant;
 
@@ -8,16 +9,44 @@ use realtime_proto::Instant;
 /// that a run never depends on anything but its seed.
 #[derive(Debug)]
 pub(crate) struct Agenda<T> {
-    entries: BTreeMap<(Instant, u64), T>,
+    entries: BinaryHeap<Entry<T>>,
     planned: u64,
 }
+
+/// An event; the earlier of two is the greater, as the heap gives out the greatest.
+#[derive(Debug)]
+struct Entry<T> {
+    at: Instant,
+    number: u64,
+    event: T,
+}
+
+impl<T> Ord for Entry<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+impl<T> PartialOrd for Entry<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> PartialEq for Entry<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<T> Eq for Entry<T> {}
 
 /// More planned events than this is a flood, not a scenario.
 const ENTRIES_MAX: usize = 1_000_000;
 
 impl<T> Agenda<T> {
     pub(crate) const fn new() -> Self {
-        Self { entries: BTreeMap::new(), planned: 0 }
+        Self { entries: BinaryHeap::new(), planned: 0 }
     }
 
     /// # Panics
@@ -25,18 +54,18 @@ impl<T> Agenda<T> {
     /// When a million events wait.
     pub(crate) fn plan(&mut self, at: Instant, event: T) {
         assert!(self.entries.len() < ENTRIES_MAX, "{ENTRIES_MAX} events wait: this is a flood");
-        self.entries.insert((at, self.planned), event);
+        self.entries.push(Entry { at, number: self.planned, event });
         self.planned += 1;
     }
 
     pub(crate) fn next_at(&self) -> Option<Instant> {
-        self.entries.first_key_value().map(|((at, _), _)| *at)
+        self.entries.peek().map(|entry| entry.at)
     }
 
     /// Takes the first event that is due at `now`.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<T> {
-        let first = self.entries.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove())
+        self.next_at().filter(|at| *at <= now)?;
+        self.entries.pop().map(|entry| entry.event)
     }
 }
 

@@ -63,6 +63,7 @@ mod oracle;
 mod run;
 mod scenario;
 mod seed;
+mod shrink;
 mod subject;
 mod trace;
 mod transport;
@@ -75,13 +76,14 @@ pub use oracle::Finding;
 pub use run::{Report, run, run_recorded, run_traced, run_with};
 pub use scenario::{
     Act, ActKind, Actor, ActorId, Cast, CloseCode, Data, DataKind, Fault, FaultKind, Garbage, Op,
-    Part, Refusal, Scenario, ScenarioError, ServerId, Settings, Shutting, Step, TopicId, TopicSpec,
-    UpgradeStatus,
+    Part, Profile, Refusal, Scenario, ScenarioError, ServerId, Settings, Shutting, Step, TopicId,
+    TopicSpec, UpgradeStatus,
 };
 pub use seed::{Seed, SeedError};
+pub use shrink::shrink;
 pub use subject::{
     ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Subject, Told,
     number_of, numbered,
 };
 pub use trace::{Record, Who, describe, describe_for_manager};
-pub use world::World;
+pub use world::{Tally, World};

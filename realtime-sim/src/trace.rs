@@ -57,6 +57,35 @@ impl fmt::Display for Record {
     }
 }
 
+impl Record {
+    /// The record as one JSON object: `at_us`, `who`, `word`, `detail`, and of what was received
+    /// `from` and `left_at_us`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        #[derive(serde::Serialize)]
+        struct Line<'a> {
+            at_us: u128,
+            who: String,
+            word: &'a str,
+            detail: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            from: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            left_at_us: Option<u128>,
+        }
+        let micros = |at: Instant| at.since_epoch().as_micros();
+        let line = Line {
+            at_us: micros(self.at),
+            who: self.who.to_string(),
+            word: self.word,
+            detail: &self.detail,
+            from: self.from.map(|(who, _)| who.to_string()),
+            left_at_us: self.from.map(|(_, at)| micros(at)),
+        };
+        serde_json::to_string(&line).expect("texts and numbers are JSON")
+    }
+}
+
 /// Where the lines of a trace go.
 #[derive(Clone, Copy, Debug, Default)]
 enum Sink {
@@ -282,6 +311,8 @@ pub fn describe_for_manager(event: &ManagerEvent) -> String {
         ManagerEvent::Lease(lease, event) => format!("{lease} {}", describe_lease(event)),
         ManagerEvent::Channel { key, status } => format!("{} {status}", key.topic()),
         ManagerEvent::PushEnded { push, .. } => format!("{push} ended"),
+        ManagerEvent::CleanedUp { cleanup } => format!("{cleanup} ended"),
+        ManagerEvent::Heartbeat { connection, .. } => format!("{connection} heartbeat answered"),
         ManagerEvent::Violation(_) => "violation".into(),
         _ => "event".into(),
     }

@@ -73,10 +73,11 @@ impl World {
                     frame.as_bytes(),
                     || describe_frame(&frame, Sender::Client),
                 );
+                self.tally.to_servers += 1;
                 self.oracle.on_server_receives(At { server, session }, node, &frame);
-                let relayed = self.backends[server].server.stats().broadcasts;
+                let relayed = self.backends[server].server.broadcast_count();
                 self.backends[server].handle_frame(session, frame, now);
-                let relays = self.backends[server].server.stats().broadcasts > relayed;
+                let relays = self.backends[server].server.broadcast_count() > relayed;
                 self.oracle.on_server_took(relays, &self.nodes, now);
             }
             (Carried::Ended, Some(session)) => {
@@ -182,6 +183,7 @@ impl World {
                     frame.as_bytes(),
                     || describe_frame(&frame, Sender::Server),
                 );
+                self.tally.to_nodes += 1;
                 self.oracle.on_node_receives(name, (id, server), &frame);
                 node.host.handle_frame(socket, frame, clock);
             }
@@ -274,6 +276,7 @@ impl World {
             let wanted = is_read.then_some(&mut shown);
             let some = node.host.take_event(clock, &mut told, wanted);
             if some {
+                self.tally.told += 1;
                 self.oracle.on_shown(id, "an event", &shown.debug, now);
                 self.oracle.on_shown(id, "a line of the trace", &shown.line, now);
                 self.trace.write(now, Who::Node(id), "tells", &told, || shown.line);
@@ -330,7 +333,7 @@ impl World {
                         .find("G4", now, || format!("{node} sends on a socket that is not open"));
                 };
                 self.oracle.on_node_sends(node, id, &frame, now);
-                if !self.keeps_findings {
+                if self.keeps_logs {
                     let sent = &mut self.nodes[node.0].sent;
                     assert!(sent.len() < SENT_MAX, "{node} sent {SENT_MAX} frames");
                     sent.push((now, describe_frame(&frame, Sender::Client)));

@@ -68,6 +68,7 @@ pub struct World {
     pub(crate) network: Network,
     pub(crate) backends: Vec<Backend>,
     pub(crate) server_log: Log<ServerEvent>,
+    pub(crate) keeps_logs: bool,
     pub(crate) nodes: Vec<Node>,
     /// The deadlines of the nodes, in order.
     pub(crate) deadlines: BTreeSet<(Instant, NodeId)>,
@@ -83,8 +84,31 @@ pub struct World {
     pub(crate) listens: bool,
     pub(crate) overheard: Vec<(NodeId, Told)>,
     pub(crate) told: Vec<Told>,
+    pub(crate) tally: Tally,
     steps: u64,
     steps_at_this_instant: u32,
+}
+
+/// How much happened in a world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Frames that servers took.
+    pub to_servers: u64,
+    /// Frames that clients took.
+    pub to_nodes: u64,
+    /// Events that applications were told.
+    pub told: u64,
+    /// Timeouts of clients and servers.
+    pub timeouts: u64,
+}
+
+impl Tally {
+    /// All of it.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.to_servers + self.to_nodes + self.told + self.timeouts
+    }
 }
 
 /// A world that takes more steps without time passing does not move any more.
@@ -101,6 +125,7 @@ impl World {
             network: Network::default(),
             backends: vec![Backend::new(ServerConfig::default(), seed.child("server", 0).0, now)],
             server_log: Log::Kept(Vec::new()),
+            keeps_logs: true,
             nodes: Vec::new(),
             deadlines: BTreeSet::new(),
             links: BTreeMap::new(),
@@ -113,6 +138,7 @@ impl World {
             listens: false,
             overheard: Vec::new(),
             told: Vec::new(),
+            tally: Tally::default(),
             steps: 0,
             steps_at_this_instant: 0,
         }
@@ -167,6 +193,15 @@ impl World {
         self
     }
 
+    /// The same world without logs of what servers and the nodes that are added from here on tell,
+    /// for long runs.
+    #[must_use]
+    pub fn without_logs(mut self) -> Self {
+        self.keeps_logs = false;
+        self.server_log = Log::Dropped;
+        self
+    }
+
     /// What was recorded, with [`with_records`](Self::with_records).
     #[must_use]
     pub fn records(&self) -> &[Record] {
@@ -187,7 +222,11 @@ impl World {
 
     /// Adds a client of any kind.
     pub fn add(&mut self, subject: impl Subject) -> NodeId {
-        self.host(Box::new(Hosted::new(subject)))
+        let mut hosted = Hosted::new(subject);
+        if !self.keeps_logs {
+            hosted.log = Log::Dropped;
+        }
+        self.host(Box::new(hosted))
     }
 
     pub(crate) fn host(&mut self, host: Box<dyn Host>) -> NodeId {
@@ -379,6 +418,12 @@ impl World {
         self.steps
     }
 
+    /// How much happened.
+    #[must_use]
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
     /// How many lines the trace has.
     #[must_use]
     pub const fn trace_lines(&self) -> u64 {
@@ -433,6 +478,7 @@ impl World {
         } else if let Some(server) =
             self.backends.iter().position(|it| it.poll_timeout().is_some_and(|at| at <= now))
         {
+            self.tally.timeouts += 1;
             self.backends[server].handle_timeout(now);
             self.flush_server(server);
         } else if let Some((_, node)) = self.deadlines.first().copied() {
@@ -509,6 +555,7 @@ impl World {
         let now = self.now;
         let node = &mut self.nodes[id.0];
         let clock = node.tick(now);
+        self.tally.timeouts += 1;
         node.host.handle_timeout(clock);
         self.flush(id);
         let node = &self.nodes[id.0];

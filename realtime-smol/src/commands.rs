@@ -7,9 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use realtime_proto::Instant;
-#[cfg(feature = "dev-server")]
-use smol::channel::WeakSender;
-use smol::channel::{Receiver, Sender};
+use smol::channel::{Receiver, Sender, WeakSender};
 use smol::stream::Stream;
 
 type Call<S> = Box<dyn FnOnce(&mut S, Instant) + Send>;
@@ -21,7 +19,6 @@ pub(crate) struct Commands<S> {
 }
 
 /// A sending side that does not keep the task alive.
-#[cfg(feature = "dev-server")]
 pub(crate) struct WeakCommands<S> {
     queue: WeakSender<Command<S>>,
     posted: Arc<Posted<S>>,
@@ -94,7 +91,6 @@ impl<S> Commands<S> {
     }
 
     /// The same without keeping the task alive.
-    #[cfg(feature = "dev-server")]
     pub(crate) fn downgrade(&self) -> WeakCommands<S> {
         WeakCommands { queue: self.queue.downgrade(), posted: Arc::clone(&self.posted) }
     }
@@ -109,7 +105,6 @@ impl<S> Commands<S> {
     }
 }
 
-#[cfg(feature = "dev-server")]
 impl<S> WeakCommands<S> {
     /// The full sending side, while the task has not ended.
     pub(crate) fn upgrade(&self) -> Result<Commands<S>, Gone> {
@@ -155,7 +150,6 @@ impl<S> Clone for Commands<S> {
     }
 }
 
-#[cfg(feature = "dev-server")]
 impl<S> Clone for WeakCommands<S> {
     fn clone(&self) -> Self {
         Self { queue: self.queue.clone(), posted: Arc::clone(&self.posted) }

@@ -12,10 +12,10 @@ use smol::Timer;
 
 use crate::clock::Clock;
 use crate::commands::{self, Command, CommandQueue, Commands};
+use crate::connector::Connector;
 #[cfg(feature = "dev-server")]
 use crate::sockets::Opening;
 use crate::sockets::{SocketEvent, SocketLimits, Sockets};
-use crate::tls::TlsConfig;
 use crate::transport;
 
 /// The most commands that wait for the task; further callers wait for room.
@@ -100,7 +100,7 @@ impl From<Transmit> for Request<SocketId> {
 /// What a driver can be told.
 #[derive(Clone, Debug)]
 pub(crate) struct DriverConfig {
-    pub(crate) tls: TlsConfig,
+    pub(crate) connector: Connector,
     /// How long a socket may take no byte at all before it counts as lost.
     pub(crate) write_timeout: Duration,
     /// The most frames that wait for one socket.
@@ -121,7 +121,7 @@ pub(crate) enum Overflow {
 impl Default for DriverConfig {
     fn default() -> Self {
         Self {
-            tls: TlsConfig::default(),
+            connector: Connector::default(),
             write_timeout: Duration::from_secs(10),
             outbox_frames_max: 256,
             overflow: Overflow::Wait,
@@ -138,7 +138,7 @@ pub(crate) struct Driver<M: Machine, R> {
     machine: M,
     router: R,
     clock: Clock,
-    tls: TlsConfig,
+    connector: Connector,
     overflow: Overflow,
     commands: CommandQueue<M>,
     sockets: Sockets<M::Socket>,
@@ -175,7 +175,7 @@ impl<M: Machine, R: Router<M::Event>> Driver<M, R> {
             machine,
             router,
             clock,
-            tls: config.tls,
+            connector: config.connector,
             overflow: config.overflow,
             commands: queue,
             sockets: Sockets::new(SocketLimits {
@@ -237,8 +237,8 @@ impl<M: Machine, R: Router<M::Event>> Driver<M, R> {
             changed = true;
             match request {
                 Request::Open { socket, url } => {
-                    let tls = self.tls.clone();
-                    let dial = async move { transport::dial(url.expose(), &tls).await };
+                    let connector = self.connector.clone();
+                    let dial = async move { transport::dial(url.expose(), &connector).await };
                     self.sockets.open(socket, Box::pin(dial));
                 }
                 Request::Frame { socket, frame } => {

@@ -40,6 +40,12 @@ pub enum Error {
     /// The message was not answered, or not sent.
     #[error("{0}")]
     Unanswered(Unanswered),
+    /// The server did not take a broadcast that was sent over HTTP.
+    #[error("the broadcast was not taken: {0}")]
+    NotTaken(Cause),
+    /// The server could not be reached over HTTP, or did not answer.
+    #[error("the broadcast could not be sent over HTTP: {0}")]
+    Unreachable(String),
     /// The server refused the message.
     #[error("the server answered `{status}`: {response:?}")]
     Refused {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use async_tungstenite::tungstenite::handshake::client::generate_key;
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
+use realtime_proto::supabase::BroadcastRequest;
 use smol::Timer;
 use smol::future::FutureExt;
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -131,6 +132,37 @@ where
         return Err(UpgradeError::NotWebSocket("its accept key does not match"));
     }
     Ok(rest)
+}
+
+/// Sends a broadcast and returns the status and the body of the answer.
+pub(crate) async fn post<S>(
+    stream: &mut S,
+    host: &str,
+    path_and_query: &str,
+    request: &BroadcastRequest,
+) -> Result<(u16, Vec<u8>), HeadError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let method = BroadcastRequest::METHOD;
+    let mut head = format!("{method} {path_and_query} HTTP/1.1\r\nHost: {host}\r\n");
+    for (name, value) in request.headers() {
+        head.extend([name, ": ", value, "\r\n"]);
+    }
+    head.push_str(&format!(
+        "Content-Length: {length}\r\nConnection: close\r\n\
+         User-Agent: realtime-smol/{version}\r\n\r\n",
+        length = request.body().len(),
+        version = env!("CARGO_PKG_VERSION"),
+    ));
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(request.body()).await?;
+    stream.flush().await?;
+    let ((status, headers), rest) = read_head(stream, parse_response).await?;
+    let mut body = Body::new(&headers, rest, REFUSAL_BYTES_MAX);
+    // A body cut short still says more than none.
+    let _ = body.read(stream).await;
+    Ok((status, body.into_bytes()))
 }
 
 /// `Retry-After`, in seconds or as a date; a date that has passed is no delay.

@@ -2,7 +2,8 @@
 //!
 //! A [`Manager`] owns every realtime channel of an application, keyed by entity; a [`Client`] is
 //! one connection with channels of your own naming. Both are cheap handles: one task owns the
-//! state machine of [`realtime_proto`], does its I/O, and hands out what happens as streams.
+//! state machine of [`realtime_proto`], does its I/O, and hands out what happens as streams. The
+//! [`guide`] shows how to use the manager, operation by operation.
 //!
 //! ```no_run
 //! use realtime_smol::Manager;
@@ -36,19 +37,21 @@
 //!
 //! # What it is not
 //!
-//! It has no HTTP client, stores nothing, and does not refresh tokens: it tells when one is
-//! needed. On another runtime, spawn the future of [`Manager::connect_with_driver`], or drive
-//! [`realtime_proto`] yourself.
+//! It stores nothing, and refreshes no token: it tells when one is needed, or asks for it
+//! ([`Options::with_access_tokens`]). On another runtime, spawn the future of
+//! [`Manager::connect_with_driver`], or drive [`realtime_proto`] yourself.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod client;
 mod clock;
 mod commands;
+mod connector;
 #[cfg(feature = "dev-server")]
 mod dev_server;
 mod driver;
 mod error;
+pub mod guide;
 mod http;
 mod mailbox;
 mod manager;
@@ -57,6 +60,7 @@ mod options;
 pub mod recording;
 mod sockets;
 mod tls;
+mod tokens;
 mod transport;
 mod waiters;
 mod websocket;
@@ -75,3 +79,4 @@ pub use realtime_proto as proto;
 #[cfg(feature = "tls")]
 pub use tls::RootCertificateError;
 pub use tls::TlsConfig;
+pub use tokens::TokenError;

@@ -61,7 +61,8 @@ impl<E> Sender<E> {
         Arc::strong_count(&self.0) > 1
     }
 
-    pub(crate) fn send(&self, event: E) {
+    /// Adds an event, and tells whether it is the first that had no room.
+    pub(crate) fn send(&self, event: E) -> bool {
         let mut queue = lock(&self.0);
         // Once something was dropped, the rest is dropped too until the listener knows.
         if queue.missed > 0 || queue.events.len() >= queue.capacity {
@@ -69,11 +70,13 @@ impl<E> Sender<E> {
         } else {
             queue.events.push_back(event);
         }
+        let overflows = queue.missed == 1;
         let waker = queue.waker.take();
         drop(queue);
         if let Some(waker) = waker {
             waker.wake();
         }
+        overflows
     }
 }
 
@@ -119,7 +122,10 @@ mod tests {
     fn a_slow_listener_is_told_how_much_it_missed_and_then_goes_on() {
         block_on(async {
             let (sender, mut mailbox) = mailbox(2);
-            (1..=5).for_each(|event| sender.send(event));
+            assert_eq!(
+                [1, 2, 3, 4, 5].map(|event| sender.send(event)),
+                [false, false, true, false, false]
+            );
             assert_eq!(mailbox.next().await, Some(Delivery::Event(1)));
             sender.send(6);
             assert_eq!(mailbox.next().await, Some(Delivery::Event(2)));

@@ -18,15 +18,15 @@ mod rustls_backed {
     use std::io;
     use std::sync::Arc;
 
+    use crate::connector::Pipe;
     use futures_rustls::TlsConnector;
     use futures_rustls::pki_types::pem::PemObject;
     use futures_rustls::pki_types::{CertificateDer, ServerName};
     use futures_rustls::rustls::{
         self, CertificateError, ClientConfig, RootCertStore, crypto::ring,
     };
-    use smol::net::TcpStream;
 
-    pub(crate) type TlsStream = futures_rustls::client::TlsStream<TcpStream>;
+    pub(crate) type TlsStream = futures_rustls::client::TlsStream<Pipe>;
 
     /// Whom `wss` connections trust: Mozilla's roots, and any you add.
     ///
@@ -91,15 +91,11 @@ mod rustls_backed {
         }
 
         /// Speaks TLS on `stream`, or says in one sentence why not.
-        pub(crate) async fn handshake(
-            &self,
-            host: &str,
-            stream: TcpStream,
-        ) -> Result<TlsStream, String> {
+        pub(crate) async fn handshake(&self, host: &str, pipe: Pipe) -> Result<TlsStream, String> {
             let name = ServerName::try_from(host.to_owned())
                 .map_err(|_| format!("TLS: {host} is not a name a certificate can be for"))?;
             TlsConnector::from(Arc::clone(&self.client))
-                .connect(name, stream)
+                .connect(name, pipe)
                 .await
                 .map_err(|error| explain(host, &error))
         }

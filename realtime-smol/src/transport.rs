@@ -7,16 +7,20 @@ use std::io;
 
 use async_tungstenite::tungstenite::protocol::Role;
 use realtime_proto::CloseReason;
+use realtime_proto::supabase::{BroadcastApi, BroadcastRequest};
 use smol::Timer;
 use smol::future::FutureExt;
 use smol::net::{self, TcpStream};
 
+use crate::connector::{Connector, Pipe};
+use crate::error::Error;
 use crate::http::{self, Refusal, UpgradeError};
-use crate::tls::TlsConfig;
 use crate::websocket::{Transport, WebSocket};
 
 /// How long one address may take to answer before the next is tried.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request over HTTP may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens a WebSocket to `url`, which may have a secret in its query.
 ///
@@ -31,13 +35,40 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Cancel safety
 ///
 /// A dropped future drops the half-open connection.
-pub(crate) async fn dial(url: &str, tls: &TlsConfig) -> Result<WebSocket, CloseReason> {
-    let target = Target::parse(url)?;
-    let mut transport = connect(&target, tls).await?;
+pub(crate) async fn dial(url: &str, connector: &Connector) -> Result<WebSocket, CloseReason> {
+    let target = Target::parse(url, ["ws://", "wss://"])?;
+    let mut transport = connect(&target, connector).await?;
     let rest = http::upgrade(&mut transport, target.authority, &target.request_path())
         .await
         .map_err(|error| refused(&target, error))?;
     Ok(WebSocket::new(transport, rest, Role::Client).await)
+}
+
+/// Sends a broadcast over HTTP, on a connection of its own.
+///
+/// # Errors
+///
+/// [`Error::NotTaken`] with the server's answer, [`Error::Unreachable`] when there was none.
+pub(crate) async fn post(request: &BroadcastRequest, connector: &Connector) -> Result<(), Error> {
+    let detail = |reason: CloseReason| {
+        let CloseReason::Unreachable { detail } = reason else {
+            unreachable!("no upgrade was asked for that could be refused: {reason:?}");
+        };
+        Error::Unreachable(detail)
+    };
+    let asked = async {
+        let target = Target::parse(request.url(), ["http://", "https://"]).map_err(detail)?;
+        let mut transport = connect(&target, connector).await.map_err(detail)?;
+        http::post(&mut transport, target.authority, &target.request_path(), request)
+            .await
+            .map_err(|error| Error::Unreachable(format!("the answer of {target}: {error}")))
+    };
+    let late = async {
+        Timer::after(ANSWER_TIMEOUT).await;
+        Err(Error::Unreachable(format!("no answer came within {ANSWER_TIMEOUT:?}")))
+    };
+    let (status, body) = asked.or(late).await?;
+    BroadcastApi::read_reply(status, &body).map_err(Error::NotTaken)
 }
 
 /// The pieces of a URL that a connection needs.
@@ -52,16 +83,18 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn parse(url: &'a str) -> Result<Self, CloseReason> {
+    /// Reads a URL of one of two schemes, without and with TLS.
+    fn parse(url: &'a str, schemes: [&str; 2]) -> Result<Self, CloseReason> {
         let without_query = url.split('?').next().unwrap_or_default();
         let invalid = |what: &str| unreachable(format!("the URL {without_query} {what}"));
 
-        let (tls, rest) = if let Some(rest) = url.strip_prefix("ws://") {
+        let [plain, secure] = schemes;
+        let (tls, rest) = if let Some(rest) = url.strip_prefix(plain) {
             (false, rest)
-        } else if let Some(rest) = url.strip_prefix("wss://") {
+        } else if let Some(rest) = url.strip_prefix(secure) {
             (true, rest)
         } else {
-            return Err(invalid("does not start with ws:// or wss://"));
+            return Err(invalid(&format!("does not start with {plain} or {secure}")));
         };
         if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(invalid("has a character that must be percent-encoded"));
@@ -120,24 +153,32 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 }
 
 #[cfg(feature = "tls")]
-async fn connect(target: &Target<'_>, tls: &TlsConfig) -> Result<Transport, CloseReason> {
-    let stream = connect_tcp(target).await?;
+async fn connect(target: &Target<'_>, connector: &Connector) -> Result<Transport, CloseReason> {
+    let pipe = reach(target, connector).await?;
     if !target.tls {
-        return Ok(stream.into());
+        return Ok(pipe.into());
     }
-    let stream = tls.handshake(target.host, stream).await;
+    let stream = connector.tls.handshake(target.host, pipe).await;
     stream.map(Transport::from).map_err(unreachable)
 }
 
 #[cfg(not(feature = "tls"))]
-async fn connect(target: &Target<'_>, _tls: &TlsConfig) -> Result<Transport, CloseReason> {
+async fn connect(target: &Target<'_>, connector: &Connector) -> Result<Transport, CloseReason> {
     if target.tls {
         return Err(unreachable(format!(
             "{target} needs TLS, which this build leaves out; enable the feature `tls` of \
              realtime-smol"
         )));
     }
-    connect_tcp(target).await.map(Transport::from)
+    reach(target, connector).await.map(Transport::from)
+}
+
+async fn reach(target: &Target<'_>, connector: &Connector) -> Result<Pipe, CloseReason> {
+    let (host, port) = (target.host, target.port);
+    match connector.own(host, port).await {
+        Some(own) => own.map_err(|error| unreachable(format!("cannot reach {host}: {error}"))),
+        None => connect_tcp(target).await.map(Pipe::Tcp),
+    }
 }
 
 async fn connect_tcp(target: &Target<'_>) -> Result<TcpStream, CloseReason> {
@@ -210,6 +251,7 @@ mod tests {
     use smol::net::TcpListener;
 
     use super::*;
+    use crate::tls::TlsConfig;
 
     /// Runs `serve` for one connection while `url` is dialled.
     async fn dial_while<F>(
@@ -223,7 +265,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let url = format!("{scheme}://localhost:{port}/socket/websocket?apikey=top-secret");
-        let dialled = dial(&url, &tls);
+        let connector = Connector::trusting(tls);
+        let dialled = dial(&url, &connector);
         let served = async {
             let (stream, _) = listener.accept().await.unwrap();
             smol::spawn(serve(stream)).detach();
@@ -249,7 +292,7 @@ mod tests {
     }
 
     async fn dial_plain(url: &str) -> String {
-        detail(dial(url, &TlsConfig::default()).await)
+        detail(dial(url, &Connector::default()).await)
     }
 
     #[test]

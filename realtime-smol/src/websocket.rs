@@ -18,6 +18,8 @@ use smol::io::{AsyncRead, AsyncWrite};
 use smol::net::TcpStream;
 use smol::stream::Stream;
 
+use crate::connector::Pipe;
+
 /// The largest message that is accepted; a longer one ends the connection.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Reading and writing go through buffers of this size; a received frame keeps its buffer alive.
@@ -143,14 +145,20 @@ pub(crate) struct Transport {
 
 #[derive(Debug)]
 enum Io {
-    Plain(TcpStream),
+    Plain(Pipe),
     #[cfg(feature = "tls")]
     Tls(Box<crate::tls::TlsStream>),
 }
 
+impl From<Pipe> for Transport {
+    fn from(pipe: Pipe) -> Self {
+        Self { io: Io::Plain(pipe), bytes_written: 0 }
+    }
+}
+
 impl From<TcpStream> for Transport {
     fn from(stream: TcpStream) -> Self {
-        Self { io: Io::Plain(stream), bytes_written: 0 }
+        Self::from(Pipe::Tcp(stream))
     }
 }
 

@@ -84,7 +84,11 @@ impl Drop for Terminal {
 
 /// A server in a terminal, and its URL.
 fn serve() -> (Terminal, String) {
-    let server = Terminal::open(&["--json", "serve", "--addr", "127.0.0.1:0"]);
+    serve_with(&[])
+}
+
+fn serve_with(options: &[&str]) -> (Terminal, String) {
+    let server = Terminal::open(&[&["--json", "serve", "--addr", "127.0.0.1:0"], options].concat());
     let url = server.wait_for_event("serving")["url"].as_str().unwrap().to_owned();
     (server, url)
 }
@@ -166,6 +170,46 @@ fn a_listener_survives_a_cut_and_is_told_what_it_may_have_missed() {
     let gap = listener.wait_for_event("gap");
     assert_eq!(gap["of"], "changes");
     listener.wait_for_status("live");
+}
+
+#[test]
+fn a_private_channel_has_what_was_stored_replayed_and_recovers_it_after_a_cut() {
+    let (_server, url) = serve_with(&["--allow", "chat:*", "--replication-delay", "0.2"]);
+    let say =
+        |text: &str| post(&url, "/dev/broadcasts/chat:1/said", &format!("{{\"n\":\"{text}\"}}"));
+    say("before");
+    let topic = ["realtime:chat:1", "--private", "--replay", "60", "--replication"];
+    let channel = Terminal::open(&[&["--json", "channel", &url], &topic[..]].concat());
+    assert_eq!(channel.wait_for_event("broadcast")["payload"]["n"], "before");
+    let ready = channel.wait_for_event("system");
+    assert_eq!(ready["message"], "Replication connection established");
+    channel.wait_for_event("live");
+    say("after");
+    assert_eq!(channel.wait_for_event("broadcast")["payload"]["n"], "after");
+    post(&url, "/dev/cut", "");
+    let recovered = channel.wait_for_event("recovered");
+    assert_eq!(recovered["contiguous"], true, "{recovered}");
+    assert!(channel.interrupt());
+}
+
+#[test]
+fn a_channel_that_waits_for_its_rows_gets_the_chosen_columns_of_those_its_filter_lets_through() {
+    let (_server, url) = serve_with(&["--subscribe-delay", "0.2", "--refusal-delay", "0"]);
+    let rows = |filter: &'static str| {
+        let asked = ["realtime:rows", "--table", "todos", "--wait", "--event", "insert"];
+        let chosen = ["--filter", filter, "--select", "task"];
+        Terminal::open(&[&["--json", "channel", &url], &asked[..], &chosen].concat())
+    };
+    let channel = rows("id=gt.1,done=is.true");
+    channel.wait_for_event("live");
+    for id in [1, 2] {
+        let row = format!("{{\"id\":{id},\"task\":\"t{id}\",\"done\":true,\"secret\":1}}");
+        let change = format!("{{\"table\":\"todos\",\"type\":\"INSERT\",\"record\":{row}}}");
+        post(&url, "/dev/changes", &change);
+    }
+    let record = &channel.wait_for_event("change")["record"];
+    assert_eq!(record, &serde_json::json!({ "id": 2, "task": "t2" }));
+    assert!(channel.interrupt());
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //   ["ok"] ["crash"] ["rejoin"] ["cut"]
 // Out: for each step the callbacks, the members, who came, changed and went, which is null when
 // nothing was to be told, and what was thrown. With "forget" the diffs that are held for a snapshot are
-// dropped when the channel joins again, which the library does not do by itself.
+// dropped when the channel joins again and when the join is accepted, which the library does not do
+// by itself.
 //
 // In: {"op", "state", "input"}. Out: what the function of that name makes of it, and what the npm
 // package `@supabase/realtime-js` makes of that.
@@ -132,13 +133,15 @@ function run({ vsn, forget, steps }) {
   let before = []
   return steps.map((step) => {
     let thrown
+    const { state } = peer.presence.channel
     try {
       peer.step(step)
     } catch (error) {
       thrown = error.message
     }
     const [what] = step
-    if (forget && ["rejoin", "cut"].includes(what)) peer.presence.pendingDiffs = []
+    const accepted = what === "ok" && state === "joining"
+    if (forget && (accepted || ["rejoin", "cut"].includes(what))) peer.presence.pendingDiffs = []
     const [told, after] = [calls.splice(0), members(peer.presence)]
     const change = fold(before, after, what === "state" && told.length > 0)
     before = after

@@ -86,6 +86,22 @@ pub fn subscribe_to(
         .expect("the manager takes the lease")
 }
 
+/// One of many contacts.
+#[must_use]
+pub fn nth(n: usize) -> Entity {
+    Entity::new("contact", n.to_string())
+}
+
+/// Leases on so many contacts.
+///
+/// # Panics
+///
+/// When the manager refuses.
+pub fn subscribe_to_many(world: &mut World, node: NodeId, count: usize) -> Vec<LeaseId> {
+    let options = EntityOptions::default();
+    (0..count).map(|n| subscribe_to(world, node, &nth(n), &options)).collect()
+}
+
 /// A lease on the presence of [`contact`].
 ///
 /// # Panics

@@ -104,11 +104,7 @@ const REFUSED_JOINS: [(&str, CauseKind, Retry); 43] = [
     ("ErrorOnRpcCall: RPC call error: :nodedown", DatabaseUnavailable, Backoff),
     ("MusterJoinError: :timeout", DatabaseUnavailable, Backoff),
     // The server's failure, and the two that parameters of the join bring about.
-    (
-        "UnableToReplayMessages: Realtime was unable to replay messages",
-        DatabaseUnavailable,
-        Backoff,
-    ),
+    ("UnableToReplayMessages: Realtime was unable to replay messages", ReplayFailed, Backoff),
     ("UnableToReplayMessages: Replay params are not valid", ReplayRefused, Never),
     ("UnableToReplayMessages: Replay is not allowed for public channels", ReplayRefused, Never),
     (

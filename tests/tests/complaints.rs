@@ -46,6 +46,7 @@
 //! | supabase-flutter#536, realtime#1588 | `a_broadcast_that_came_to_nothing_says_why_and_what_to_do` |
 //! | supabase-kt#255, realtime#303 | `what_was_missed_is_told_again_on_a_private_channel_and_its_window_on_a_public_one` |
 //! | realtime#252 | `a_row_that_was_too_large_says_that_it_is_not_whole` |
+//! | supabase-js#1204, supabase-js#1729 | `a_channel_that_was_opened_for_one_message_leaves_nothing_behind` |
 //! | realtime-js#244, realtime#1030 | `an_update_of_what_somebody_shows_is_one_update_and_no_leave` |
 //! | realtime#1705, agent-skills#466 | `the_sixth_presence_call_within_thirty_seconds_waits_and_brings_the_newest_value` |
 //! | supabase-js#1536, realtime#2196 | `presence_that_is_enabled_late_is_one_visible_rejoin_and_then_everybody_is_seen` |
@@ -60,9 +61,10 @@ use std::path::Path;
 use realtime_proto::supabase::{Binding, CauseKind, ChangeEvent, Completeness, JoinConfig};
 use realtime_proto::{
     Awaits, Backoff, ChannelConfig, ChannelEvent, ChannelId, ChannelState, Client, CloseReason,
-    Config, ConfigBuilder, Event, Instant, Limits, OpenError, Payload, Secret,
+    Config, ConfigBuilder, Event, Instant, Limits, OpenError, Payload,
 };
 use realtime_tests::peer::Peer;
+use realtime_tests::token;
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -107,21 +109,6 @@ fn lose(peer: &mut Peer) {
     peer.command(|client, now| client.handle_close(socket, reason, now));
 }
 
-/// A JWT that says when it expires, in seconds since the Unix epoch.
-fn token(exp: u64) -> Secret {
-    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::from("e30.");
-    for chunk in format!(r#"{{"role":"anon","exp":{exp}}}"#).as_bytes().chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| (bits << 8) | u32::from(*byte));
-        let bits = bits << (8 * (3 - chunk.len()));
-        for letter in 0..=chunk.len() {
-            let index = (bits >> (18 - 6 * letter)) & 63;
-            text.push(char::from(alphabet[index as usize]));
-        }
-    }
-    Secret::new(text + ".c2ln")
-}
-
 /// The tests of this package, as text.
 fn tests() -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
@@ -140,7 +127,7 @@ fn every_complaint_of_the_table_has_its_scenario() {
         assert!(tests.contains(&format!("#[test]\nfn {name}() {{")), "{name}");
         named += 1;
     }
-    assert_eq!(named, 49);
+    assert_eq!(named, 50);
 }
 
 #[test]
@@ -536,4 +523,31 @@ fn a_row_that_was_too_large_says_that_it_is_not_whole() {
     let cut_off = Completeness::Truncated { missing: vec!["body".into()] };
     assert_eq!(change.completeness(), cut_off);
     assert_eq!(change.record().unwrap(), Payload::from_json(r#"{"id":1}"#).unwrap());
+}
+
+#[test]
+fn a_channel_that_was_opened_for_one_message_leaves_nothing_behind() {
+    let mut peer = Peer::connected(settings());
+    let timers = peer.command(|client, _| client.next_timer());
+    for n in 0..400 {
+        let topic = format!("realtime:room{n}");
+        let room = peer.command(open(&topic));
+        peer.command(|client, now| {
+            client.channel(room).unwrap().broadcast("ping", Payload::empty(), now).unwrap();
+        });
+        let [join] = &peer.take_frames()[..] else { panic!("one join") };
+        let join_ref = join.split('"').nth(1).unwrap().to_owned();
+        peer.say_ok(&join_ref, &join_ref, &topic);
+        peer.command(|client, now| client.close_channel(room, now));
+        let frames = peer.take_frames();
+        let [_, leave] = &frames[..] else { panic!("{frames:?}") };
+        let leave_ref = leave.split('"').nth(3).unwrap().to_owned();
+        peer.say_ok(&join_ref, &leave_ref, &topic);
+        // A burst of joins is paced.
+        peer.pass(Duration::from_millis(50));
+    }
+    let (channels, stats, left) =
+        peer.command(|client, _| (client.channels().count(), client.stats(), client.next_timer()));
+    assert_eq!((channels, stats.channels_live, stats.joins), (0, 0, 400));
+    assert_eq!(left.map(|(_, timer)| timer), timers.map(|(_, timer)| timer));
 }

@@ -1,20 +1,26 @@
 //! Random use of a manager under random faults, against a model that only counts.
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use realtime_proto::manager::{
-    ChannelSettings, Entity, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId, ManagerError,
-    ManagerEvent, User,
+    ChannelSettings, CleanupId, Entity, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId,
+    Manager, ManagerError, ManagerEvent, SendOptions, User,
 };
-use realtime_proto::server::ServerEvent;
-use realtime_proto::{CloseReason, Payload};
-use realtime_sim::{NodeId, World};
+use realtime_proto::server::{ServerConfig, ServerEvent};
+use realtime_proto::supabase::ChangeEvent;
+use realtime_proto::{CloseReason, Instant, Payload, PushId, PushOptions};
+use realtime_sim::{Network, NodeId, World};
 use realtime_tests::entities::{config, connected_with, millis, payload, secs};
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 500;
 const STEPS: usize = 80;
 const CHANNELS_PER_CONNECTION: usize = 3;
+const LEAVE_TIMEOUT: Duration = secs(5);
+/// How long a channel may stay that nobody holds: as long as a broadcast may wait for its join and
+/// then for its answer, twice the linger, and the leave.
+const UNHELD_MAX: Duration = secs(10 + 10 + 2 + 5);
 
 /// What ought to be: who holds which key, as whom, and how.
 #[derive(Debug, Default)]
@@ -22,6 +28,12 @@ struct Model {
     held: BTreeMap<LeaseId, EntityKey>,
     users: BTreeMap<EntityKey, String>,
     private: BTreeMap<EntityKey, bool>,
+    /// When a key was last held or sent on.
+    touched: BTreeMap<EntityKey, Instant>,
+    /// Broadcasts that have not ended.
+    sending: BTreeMap<PushId, EntityKey>,
+    /// Clean-ups that have not ended, and when they were asked for.
+    cleaning: BTreeMap<CleanupId, Instant>,
 }
 
 impl Model {
@@ -35,6 +47,11 @@ impl Model {
 
     fn forget(&mut self, gone: impl Fn(&EntityKey) -> bool) {
         self.held.retain(|_, key| !gone(key));
+    }
+
+    /// Whether others would notice if the channel of a key were another.
+    fn is_in_use(&self, key: &EntityKey) -> bool {
+        self.holders(key) > 0 || self.sending.values().any(|sending| sending == key)
     }
 }
 
@@ -68,29 +85,29 @@ struct Run {
     model: Model,
     dice: Dice,
     wanted: bool,
+    /// How much of the manager's log the model knows.
+    read: usize,
 }
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let mut world = World::seed(seed);
+        let jitter = millis([0, 15, 400][seed as usize % 3]);
+        let mut world = World::seed(seed).with_network(Network { delay: millis(20), jitter });
         let settings = config().with_channels_per_connection_max(CHANNELS_PER_CONNECTION);
         let node = connected_with(&mut world, settings);
-        Self { world, node, model: Model::default(), dice: Dice(seed), wanted: true }
+        Self { world, node, model: Model::default(), dice: Dice(seed), wanted: true, read: 0 }
     }
 
     fn step(&mut self) {
-        match self.dice.roll(24) {
+        for key in self.model.keys() {
+            self.model.touched.insert(key, self.world.now());
+        }
+        match self.dice.roll(29) {
             0..=5 => self.subscribe(),
             6..=8 => self.join_presence(),
             9..=12 => self.release(),
-            13 => {
-                let entity = self.dice.entity();
-                self.forget_setting(&EntityKey::subscription(entity.clone()));
-                let pushed = self
-                    .manager(|manager, now| manager.broadcast(&entity, "e", Payload::empty(), now));
-                pushed.unwrap();
-            }
-            14 => {
+            13 | 14 => self.broadcast(),
+            15 => {
                 let (entity, node) = (self.dice.entity(), self.node);
                 let update = payload(r#"{"n":1}"#);
                 let updated = self.world.manager(node, |manager, now| {
@@ -99,17 +116,26 @@ impl Run {
                 let present = self.model.holders(&EntityKey::presence(entity)) > 0;
                 assert!(updated.is_ok() || !present, "{updated:?}");
             }
-            15 => self.unsubscribe(),
-            16 => {
-                let tenant = ["acme", "acme:subscription"][self.dice.roll(2) as usize];
-                self.manager(|manager, now| manager.cleanup_tenant(tenant, now));
-                self.model.forget(|key| key.entity.tenant() == Some(tenant));
-            }
+            16 => self.unsubscribe(),
             17 => {
+                let entity = self.dice.entity();
+                let there = self.manager(|manager, now| manager.leave_presence(&entity, now));
+                let key = EntityKey::presence(entity);
+                assert!(there || self.model.holders(&key) == 0);
+                self.model.forget(|held| *held == key);
+            }
+            18 => {
+                let tenant = ["acme", "acme:subscription"][self.dice.roll(2) as usize];
+                self.clean_up(
+                    |manager, now| manager.cleanup_tenant(tenant, now),
+                    |key| key.entity.tenant() == Some(tenant),
+                );
+            }
+            19 => {
                 let key = EntityKey::subscription(self.dice.entity());
                 self.manager(|manager, now| manager.retry(&key, now)).unwrap();
             }
-            18 => {
+            20 => {
                 self.wanted = !self.wanted;
                 let wanted = self.wanted;
                 self.manager(
@@ -118,62 +144,148 @@ impl Run {
                     },
                 );
             }
-            19 | 20 => self.world.cut(self.node),
-            21 => {
-                let detail = "no route to host".to_string();
-                self.world.refuse_next(self.node, CloseReason::Unreachable { detail });
-                self.world.cut(self.node);
-            }
-            22 => {
-                let connections = self.manager(|manager, _| manager.connections());
-                let which = self.dice.roll(connections.len() as u64) as usize;
-                self.world.cut_connection(self.node, connections[which].id);
-            }
-            _ if self.dice.roll(6) == 0 => {
-                self.manager(realtime_proto::manager::Manager::cleanup_all_channels);
-                self.model.forget(|_| true);
-            }
+            21..=26 => self.fault(),
+            _ if self.dice.roll(6) == 0 => self.clean_up(Manager::cleanup_all_channels, |_| true),
             _ => {}
         }
         let span = [0, 0, 1, 30, 400, 1_500, 5_000][self.dice.roll(7) as usize];
         self.world.run_for(millis(span));
+        self.read_log();
     }
 
-    fn manager<T>(
+    /// Something that is nobody's wish.
+    fn fault(&mut self) {
+        let now = self.world.now();
+        let topic = EntityKey::subscription(self.dice.entity()).topic();
+        let session = self.world.server_log().iter().rev().find_map(|(_, event)| match event {
+            ServerEvent::Joined { session, topic: joined } if *joined == topic => Some(*session),
+            _ => None,
+        });
+        match self.dice.roll(7) {
+            0 | 1 => self.world.cut(self.node),
+            2 => {
+                let detail = "no route to host".to_string();
+                self.world.refuse_next(self.node, CloseReason::Unreachable { detail });
+                self.world.cut(self.node);
+            }
+            3 => {
+                let connections = self.manager(|manager, _| manager.connections());
+                let which = self.dice.roll(connections.len() as u64) as usize;
+                self.world.cut_connection(self.node, connections[which].id);
+            }
+            4 => {
+                self.world.server(|server, _| server.close_all(1012, "service restart", now));
+            }
+            5 => {
+                self.world.server(|server, _| {
+                    session.map(|session| server.crash_channel(session, &topic, now))
+                });
+            }
+            _ => self.world.server(|server, _| {
+                let mut config = server.config().clone();
+                config.refuse_joins = vec![(topic, "UnableToConnectToProject: busy".into())];
+                config.join_refusal_after = Duration::ZERO;
+                server.set_config(config);
+            }),
+        }
+    }
+
+    /// What ended meanwhile.
+    fn read_log(&mut self) {
+        for (at, event) in &self.world.manager_log(self.node)[self.read..] {
+            match event {
+                ManagerEvent::PushEnded { push, .. } => {
+                    let key = self.model.sending.remove(push).expect("a broadcast ends once");
+                    self.model.touched.insert(key, *at);
+                }
+                ManagerEvent::CleanedUp { cleanup } => {
+                    let begun = self.model.cleaning.remove(cleanup).expect("it ends once");
+                    assert!(at.saturating_duration_since(begun) <= LEAVE_TIMEOUT, "{cleanup}");
+                }
+                _ => {}
+            }
+        }
+        self.read = self.world.manager_log(self.node).len();
+    }
+
+    fn clean_up(
         &mut self,
-        call: impl FnOnce(&mut realtime_proto::manager::Manager, realtime_proto::Instant) -> T,
-    ) -> T {
+        begin: impl FnOnce(&mut Manager, Instant) -> CleanupId,
+        concerns: impl Fn(&EntityKey) -> bool,
+    ) {
+        let (cleanup, now) = self.manager(|manager, now| (begin(manager, now), now));
+        self.model.cleaning.insert(cleanup, now);
+        self.model.forget(concerns);
+        self.read_log();
+    }
+
+    fn broadcast(&mut self) {
+        let entity = self.dice.entity();
+        let key = EntityKey::subscription(entity.clone());
+        let channel = self.channel();
+        let ttl = PushOptions::new().with_time_to_live(millis(500 * self.dice.roll(20)));
+        let options = SendOptions { broadcast: ttl.into(), channel };
+        self.forget_setting(&key);
+        let pushed = self.manager(|manager, now| {
+            manager.broadcast_with(&entity, "e", Payload::empty(), options, now)
+        });
+        match pushed {
+            Ok(push) => {
+                self.note_setting(&key, channel);
+                self.model.sending.insert(push, key.clone());
+                self.model.touched.insert(key, self.world.now());
+            }
+            Err(error) => self.expect_conflict(&key, channel, &error),
+        }
+    }
+
+    fn channel(&mut self) -> Option<ChannelSettings> {
+        let private = self.dice.roll(2) == 0;
+        let settings = ChannelSettings { private, ..ChannelSettings::default() };
+        (self.dice.roll(4) == 0).then_some(settings)
+    }
+
+    fn note_setting(&mut self, key: &EntityKey, channel: Option<ChannelSettings>) {
+        if let Some(channel) = channel {
+            let differs = channel.private != self.is_private(key);
+            assert!(!differs || !self.model.is_in_use(key), "{key:?} has one kind of channel");
+            self.model.private.insert(key.clone(), channel.private);
+        }
+    }
+
+    fn expect_conflict(
+        &self,
+        key: &EntityKey,
+        channel: Option<ChannelSettings>,
+        error: &ManagerError,
+    ) {
+        assert!(matches!(error, ManagerError::Conflict { setting: "private", .. }), "{error}");
+        let asked = channel.expect("who asks for nothing conflicts with nothing").private;
+        assert!(self.model.is_in_use(key) && asked != self.is_private(key), "{key:?}: {error}");
+    }
+
+    fn manager<T>(&mut self, call: impl FnOnce(&mut Manager, Instant) -> T) -> T {
         self.world.manager(self.node, call)
     }
 
     fn subscribe(&mut self) {
         let entity = self.dice.entity();
         let key = EntityKey::subscription(entity.clone());
-        let channel = (self.dice.roll(4) == 0).then(|| ChannelSettings {
-            private: self.dice.roll(2) == 0,
-            ..ChannelSettings::default()
-        });
+        let channel = self.channel();
         let table = (self.dice.roll(3) == 0).then(|| "people".to_string());
-        let options = EntityOptions { table, channel, ..EntityOptions::default() };
+        let event = [ChangeEvent::All, ChangeEvent::Insert, ChangeEvent::Delete];
+        let event = event[self.dice.roll(3) as usize];
+        let extra_filter = (self.dice.roll(4) == 0).then(|| "state=eq.open".to_string());
+        let options = EntityOptions { table, event, extra_filter, channel, ..Default::default() };
         self.forget_setting(&key);
-        let asked = options.channel.map(|channel| channel.private);
         let lease =
             self.manager(|manager, now| manager.subscribe_to_entity(&entity, &options, now));
-        let shared = self.model.holders(&key) > 0;
         match lease {
             Ok(lease) => {
-                let differs = asked.is_some_and(|asked| asked != self.is_private(&key));
-                assert!(!shared || !differs, "{key:?} has one kind of channel");
-                if let Some(asked) = asked {
-                    self.model.private.insert(key.clone(), asked);
-                }
+                self.note_setting(&key, channel);
                 self.model.held.insert(lease, key);
             }
-            Err(ManagerError::Conflict { setting, .. }) => {
-                assert_eq!(setting, "private");
-                assert!(shared && asked != Some(self.is_private(&key)), "{key:?} is no conflict");
-            }
-            Err(other) => panic!("{other}"),
+            Err(error) => self.expect_conflict(&key, channel, &error),
         }
     }
 
@@ -243,9 +355,22 @@ impl Run {
         assert_eq!(stats.total, rows.len());
         assert_eq!(stats.by_kind.values().sum::<usize>(), rows.len());
         assert_eq!(stats.by_status.values().sum::<usize>(), rows.len());
-        for (tenant, count) in &stats.by_tenant {
-            let of_tenant = keys.iter().filter(|key| key.entity.tenant() == Some(tenant));
-            assert_eq!(of_tenant.count(), *count);
+        for (tenant, of_tenant) in &stats.by_tenant {
+            let is_theirs = |key: &EntityKey| key.entity.tenant() == Some(tenant);
+            let rows = || rows.iter().filter(|row| is_theirs(&row.key));
+            assert_eq!(of_tenant.channels, rows().count());
+            assert_eq!(of_tenant.live, rows().filter(|row| row.status.as_str() == "live").count());
+            let held = self.model.held.values().filter(|key| is_theirs(key));
+            assert_eq!(of_tenant.listeners, held.count());
+        }
+        let now = self.world.now();
+        for key in keys.difference(&self.model.keys()) {
+            let touched = self.model.touched.get(key).copied().unwrap_or_default();
+            let unheld = now.saturating_duration_since(touched);
+            assert!(unheld <= UNHELD_MAX, "{key:?} is there though nobody wants it: {unheld:?}");
+        }
+        for (cleanup, begun) in &self.model.cleaning {
+            assert!(now.saturating_duration_since(*begun) <= LEAVE_TIMEOUT, "{cleanup} hangs");
         }
         for connection in &stats.connections {
             assert!(connection.channels <= CHANNELS_PER_CONNECTION);
@@ -255,9 +380,20 @@ impl Run {
     /// What must hold once the faults are over and the lingers as well.
     fn check_settled(&mut self) {
         if !self.wanted {
-            self.manager(realtime_proto::manager::Manager::connect);
+            self.manager(Manager::connect);
+        }
+        self.world.server(|server, _| {
+            let config = ServerConfig { refuse_joins: Vec::new(), ..server.config().clone() };
+            server.set_config(config);
+        });
+        // What spent its attempts meanwhile is asked for again, as a person would.
+        let rows: Vec<_> = self.manager(|manager, _| manager.active_channels().collect());
+        for row in rows {
+            self.manager(|manager, now| manager.retry(&row.key, now)).unwrap();
         }
         self.world.run_for(secs(180));
+        self.read_log();
+        assert_eq!((self.model.sending.len(), self.model.cleaning.len()), (0, 0), "all ended");
         let keys = self.model.keys();
         let rows: Vec<_> = self.manager(|manager, _| manager.active_channels().collect());
         let there: BTreeSet<EntityKey> = rows.iter().map(|row| row.key.clone()).collect();

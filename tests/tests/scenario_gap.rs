@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig};
+use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig, Replay};
 use realtime_proto::{
     Backoff, ChannelConfig, ChannelEvent, ChannelId, Config, ConfigBuilder, Event, Gap, Limits,
     Payload, Stream,
@@ -232,6 +232,28 @@ fn a_subscription_that_the_server_began_anew_has_a_gap() {
     assert_eq!(gap.why.kind.to_string(), "changes restarted");
 }
 
+/// A server that loses what follows the database says nothing, tries to begin anew, and tells when
+/// that fails.
+#[test]
+fn a_stop_that_the_server_tells_of_may_have_begun_with_the_last_change() {
+    let (mut peer, _) = live(rows());
+    subscribed(&mut peer, "1");
+    peer.pass(secs(10));
+    change(&mut peer, "1", "2026-11-22T20:39:54.250Z");
+    peer.pass(secs(15));
+    peer.say(r#"[null,"2","phoenix","phx_reply",{"status":"ok","response":{}}]"#);
+    peer.pass(secs(1));
+    peer.say(&format!(
+        r#"["1",null,"{TOPIC}","system",{{"extension":"postgres_changes","status":"error","message":"Too many database timeouts","channel":"room"}}]"#
+    ));
+    peer.pass(secs(5));
+    subscribed(&mut peer, "1");
+    let gaps = gaps(&mut peer);
+    let [gap] = gaps.as_slice() else { panic!("{gaps:?}") };
+    // Nothing was answered between the join and the change.
+    assert_eq!((gap.from.to_string(), gap.to.to_string()), ("0.000s".into(), "31.000s".into()));
+}
+
 #[test]
 fn a_subscription_that_goes_on_with_another_token_has_none() {
     let (mut peer, _) = live(rows());
@@ -239,6 +261,38 @@ fn a_subscription_that_goes_on_with_another_token_has_none() {
     peer.command(|client, now| client.set_access_token(Some("another".into()), now));
     subscribed(&mut peer, "1");
     assert_eq!(gaps(&mut peer), []);
+}
+
+#[test]
+fn a_token_that_is_told_before_the_rows_flow_begins_no_gap() {
+    let (mut peer, _) = live(rows());
+    peer.command(|client, now| client.set_access_token(Some("one".into()), now));
+    peer.command(|client, now| client.set_access_token(Some("two".into()), now));
+    // For the join, and for each token.
+    for _ in 0..3 {
+        subscribed(&mut peer, "1");
+    }
+    assert_eq!(gaps(&mut peer), []);
+    subscribed(&mut peer, "1");
+    assert_eq!(gaps(&mut peer).len(), 1);
+}
+
+#[test]
+fn a_token_that_the_server_does_not_mind_hides_no_restart() {
+    // For none, and for an API key, a server does not begin anew.
+    for token in [None, Some("sb_publishable_key".into())] {
+        let (mut peer, _) = live(rows());
+        subscribed(&mut peer, "1");
+        peer.command(|client, now| client.set_access_token(Some("one".into()), now));
+        subscribed(&mut peer, "1");
+        assert_eq!(gaps(&mut peer), []);
+        peer.command(|client, now| client.set_access_token(token, now));
+        peer.pass(secs(20));
+        subscribed(&mut peer, "1");
+        let gaps = gaps(&mut peer);
+        let [gap] = gaps.as_slice() else { panic!("{gaps:?}") };
+        assert_eq!(gap.why.kind.to_string(), "changes restarted");
+    }
 }
 
 #[test]
@@ -261,6 +315,30 @@ fn a_private_channel_has_the_stored_broadcasts_replayed_and_delivers_each_once()
     assert_eq!(peer.take_lines(), told);
     peer.pass(secs(2));
     assert_eq!(peer.take_lines(), ["ch0.1 recovered 2, contiguous"]);
+}
+
+#[test]
+fn what_the_application_had_replayed_is_a_place_to_go_on_from() {
+    let mut config = private();
+    let last_seen = secs(1_799_990_000);
+    config.broadcast.replay = Some(Replay::since(last_seen).with_limit(10));
+    let (mut peer, _) = live(config);
+    for id in [1, 2] {
+        replayed(&mut peer, "1", id);
+    }
+    peer.pass(secs(20));
+    cut(&mut peer);
+    peer.take_events();
+    // They were stored at some time after the one that was asked for.
+    assert_eq!(asked_since(&mut peer).as_deref(), Some("1799990000000"));
+    accept(&mut peer, "1");
+    for id in [1, 2, 3] {
+        replayed(&mut peer, "1", id);
+    }
+    peer.pass(secs(2));
+    let told =
+        ["ch0.1 joined", "ch0.1 live", "ch0.1 broadcast e3", "ch0.1 recovered 1, contiguous"];
+    assert_eq!(peer.take_lines(), told);
 }
 
 #[test]
@@ -310,6 +388,39 @@ fn a_replay_that_is_cut_short_is_asked_for_from_the_same_place_again() {
     let told =
         ["ch0.1 joined", "ch0.1 live", "ch0.1 broadcast e3", "ch0.1 recovered 1, contiguous"];
     assert_eq!(peer.take_lines(), told);
+}
+
+#[test]
+fn a_server_that_cannot_replay_is_joined_without_it_and_the_gap_is_told() {
+    for reason in ["Realtime was unable to replay messages", "Replay params are not valid"] {
+        let (mut peer, _) = live(private());
+        peer.pass(secs(20));
+        stored(&mut peer, 1);
+        cut(&mut peer);
+        peer.take_events();
+        assert!(asked_since(&mut peer).is_some());
+        peer.say(&format!(
+            r#"["1","1","{TOPIC}","phx_reply",{{"status":"error","response":{{"reason":"UnableToReplayMessages: {reason}"}}}}]"#
+        ));
+        let told = peer.take_lines();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("ch0.1 errored: replay failed"), "{told:?}");
+        peer.pass(secs(2));
+        let frames = peer.take_frames();
+        assert!(frames.iter().any(|frame| frame.contains("phx_join")), "{frames:?}");
+        assert!(frames.iter().all(|frame| !frame.contains("replay")), "{frames:?}");
+        accept(&mut peer, "2");
+        let told = gaps(&mut peer);
+        let [gap] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!(
+            (&gap.stream, &*gap.why.kind.to_string()),
+            (&Stream::Messages, "service restart")
+        );
+        // The next time it may well be able to.
+        stored(&mut peer, 2);
+        cut(&mut peer);
+        assert!(asked_since(&mut peer).is_some());
+    }
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn five_attempts_then_an_error_then_retry_works() {
     assert_eq!(statuses(&world, node, lease).len(), 7, "another connection is no reason to try");
     world.manager(node, |manager, now| manager.retry(&key(Kind::Subscription), now)).unwrap();
     world.run_for(secs(1));
-    assert_eq!(statuses(&world, node, lease)[7..], ["connected", "live"]);
+    assert_eq!(statuses(&world, node, lease)[7..], ["connecting", "connected", "live"]);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn a_connection_that_is_given_up_is_an_error_for_every_listener() {
     assert_eq!(statuses(&world, node, lease)[3..], ["reconnecting", "error"]);
     world.manager(node, |manager, now| manager.set_access_token(Some("fresh".into()), now));
     world.run_for(secs(1));
-    assert_eq!(statuses(&world, node, lease)[5..], ["connected", "live"]);
+    assert_eq!(statuses(&world, node, lease)[5..], ["connecting", "connected", "live"]);
 }
 
 #[test]

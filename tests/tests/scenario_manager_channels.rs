@@ -1,35 +1,26 @@
 //! What shared channels are like: their settings, tenants, quotas, and the connections they are on.
 
 use realtime_proto::manager::{
-    ChannelSettings, ChannelStatus, Entity, EntityKey, EntityOptions, LeaseEvent, LeaseId,
-    ManagerConfig, ManagerError, ManagerEvent, PresenceOptions, User,
+    ChannelSettings, ChannelStatus, Connection, EntityKey, EntityOptions, LeaseEvent,
+    ManagerConfig, ManagerError, ManagerEvent, PresenceOptions, SendOptions, User,
 };
-use realtime_proto::server::ServerConfig;
+use realtime_proto::server::{RowChange, ServerConfig};
 use realtime_proto::supabase::CauseKind;
-use realtime_proto::{CloseReason, Outcome, Payload, Status};
+use realtime_proto::{CloseReason, ConnectionState, Outcome, Payload, PushId, PushOptions, Status};
 use realtime_sim::{NodeId, World};
 use realtime_tests::entities::{
-    config, connected, connected_with, contact, frames, millis, release, secs, statuses, subscribe,
-    subscribe_to, told,
+    changes, config, connected, connected_with, contact, frames, millis, nth, payload, release,
+    secs, statuses, subscribe, subscribe_to, subscribe_to_many, told,
 };
 
 fn with(channel: ChannelSettings) -> EntityOptions {
     EntityOptions { channel: Some(channel), ..EntityOptions::default() }
 }
 
-fn nth(n: usize) -> Entity {
-    Entity::new("contact", n.to_string())
-}
-
-/// Leases on so many contacts.
-fn subscribe_to_many(world: &mut World, node: NodeId, count: usize) -> Vec<LeaseId> {
-    let options = EntityOptions::default();
-    (0..count).map(|n| subscribe_to(world, node, &nth(n), &options)).collect()
-}
-
 fn connections(world: &mut World, node: NodeId) -> Vec<usize> {
     let there = world.manager(node, |manager, _| manager.connections());
-    there.iter().filter(|connection| connection.open).map(|it| it.channels).collect()
+    let open = |it: &&Connection| it.state == ConnectionState::Connected;
+    there.iter().filter(open).map(|it| it.channels).collect()
 }
 
 #[test]
@@ -47,7 +38,7 @@ fn a_private_channel_and_a_public_one_do_not_share_a_key() {
     assert_eq!(
         conflict.to_string(),
         "the subscription channel of contact:123 is shared, and its `private` is not what was \
-         asked for; leave the setting out to take part, or release the other leases first",
+         asked for; leave the setting out to take part, or wait until leases and broadcasts of it have ended",
     );
     // Whoever does not care takes part.
     let other = subscribe(&mut world, node);
@@ -209,13 +200,22 @@ fn a_tenant_has_its_quota_its_numbers_and_its_clean_up() {
     assert_eq!(full, ManagerError::TenantFull { tenant: "acme".into(), max: 2 });
     world.run_for(secs(1));
     let stats = world.manager(node, |manager, _| manager.channel_stats());
-    let by_tenant: Vec<_> = stats.by_tenant.iter().map(|(name, n)| (&**name, *n)).collect();
-    assert_eq!(by_tenant, [("acme", 2), ("initech", 1)]);
+    let by_tenant: Vec<_> = stats
+        .by_tenant
+        .iter()
+        .map(|(name, of)| (&**name, of.channels, of.channels_max, of.live, of.listeners))
+        .collect();
+    assert_eq!(by_tenant, [("acme", 2, Some(2), 2, 3), ("initech", 1, Some(2), 1, 1)]);
+    let change = RowChange::insert("contacts", payload(r#"{"id":1}"#)).unwrap();
+    assert_eq!(world.server(|server, now| server.change(&change, now)), 2, "one of each tenant");
+    world.run_for(secs(1));
+    let stats = world.manager(node, |manager, _| manager.channel_stats());
+    assert_eq!(stats.by_tenant["acme"].delivered, 1, "it came once, however many listen");
     world.manager(node, |manager, now| manager.cleanup_tenant("acme", now));
     world.run_for(secs(1));
     assert_eq!(statuses(&world, node, lease).last(), Some(&"ended"));
     let stats = world.manager(node, |manager, _| manager.channel_stats());
-    assert_eq!((stats.total, stats.by_tenant["initech"]), (1, 1));
+    assert_eq!((stats.total, stats.by_tenant["initech"].channels), (1, 1));
     subscribe_to(&mut world, node, &of("acme", 3), &options);
 }
 
@@ -335,16 +335,108 @@ fn a_token_that_all_connections_miss_is_asked_for_once() {
 }
 
 #[test]
-fn who_wants_rows_of_a_channel_that_has_none_is_not_told_live_before_they_flow() {
+fn a_broadcast_waits_for_its_join_as_long_as_it_was_given() {
     let mut world = World::seed(1);
-    let node = connected(&mut world);
-    // A broadcast opens the channel of an entity that nobody listens to.
+    let node = world.add_manager(config());
+    let send = |world: &mut World, options| {
+        world
+            .manager(node, |manager, now| {
+                manager.broadcast_with(&contact(), "hi", Payload::empty(), options, now)
+            })
+            .unwrap()
+    };
+    let brief = PushOptions::new().with_time_to_live(secs(2));
+    let brief = SendOptions { broadcast: brief.into(), ..SendOptions::default() };
+    let brief = send(&mut world, brief);
+    let patient = send(&mut world, SendOptions::default());
+    world.run_for(secs(5));
+    world.manager(node, |manager, now| manager.connect(now));
+    world.run_for(secs(1));
+    assert_eq!(ended(&world, node), [(brief, Outcome::Expired), (patient, Outcome::Sent)]);
+    // Where the server's word is asked for, the outcome is that.
+    let channel = Some(ChannelSettings { ack: true, ..ChannelSettings::default() });
+    let acknowledged = SendOptions { channel, ..SendOptions::default() };
+    world.run_for(secs(5));
+    let acknowledged = send(&mut world, acknowledged);
+    world.run_for(secs(1));
+    let last = ended(&world, node).pop().unwrap();
+    assert!(matches!(&last, (push, Outcome::Replied { .. }) if *push == acknowledged), "{last:?}");
+}
+
+/// The broadcasts that have ended, and how.
+fn ended(world: &World, node: NodeId) -> Vec<(PushId, Outcome)> {
+    let ended = world.manager_log(node).iter().filter_map(|(_, event)| match event {
+        ManagerEvent::PushEnded { push, outcome } => Some((*push, outcome.clone())),
+        _ => None,
+    });
+    ended.collect()
+}
+
+#[test]
+fn a_broadcast_that_waits_is_not_given_up_for_other_settings() {
+    let mut world = World::seed(1);
+    let node = world.add_manager(config());
+    let private = ChannelSettings { private: true, ..ChannelSettings::default() };
     world
         .manager(node, |manager, now| manager.broadcast(&contact(), "hi", Payload::empty(), now))
         .unwrap();
-    world.run_for(millis(500));
+    let conflict = world
+        .manager(node, |manager, now| manager.subscribe_to_entity(&contact(), &with(private), now))
+        .unwrap_err();
+    assert!(matches!(conflict, ManagerError::Conflict { setting: "private", .. }), "{conflict}");
+    world.manager(node, |manager, now| manager.connect(now));
+    world.run_for(secs(1));
+    assert!(matches!(ended(&world, node)[..], [(_, Outcome::Sent)]));
+    subscribe_to(&mut world, node, &contact(), &with(private));
+}
+
+#[test]
+fn a_row_has_to_fulfil_the_extra_filter_too() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let extra_filter = Some("state=eq.open".into());
+    let options = EntityOptions { extra_filter, ..EntityOptions::default() };
+    let lease = subscribe_to(&mut world, node, &contact(), &options);
+    world.run_for(secs(1));
+    for (row, told) in [
+        (r#"{"id":123,"state":"open"}"#, 1),
+        (r#"{"id":123,"state":"done"}"#, 0),
+        (r#"{"id":124,"state":"open"}"#, 0),
+    ] {
+        let change = RowChange::insert("contacts", payload(row)).unwrap();
+        assert_eq!(world.server(|server, now| server.change(&change, now)), told, "{row}");
+    }
+    world.run_for(secs(1));
+    assert_eq!(changes(&world, node, lease), 1);
+}
+
+#[test]
+fn what_is_tried_again_is_not_shown_as_given_up() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
     let lease = subscribe(&mut world, node);
     world.run_for(secs(1));
-    assert_eq!(frames(&world, node, &mut 0), ["phx_join", "broadcast", "phx_join"]);
-    assert_eq!(statuses(&world, node, lease), ["connected", "live"]);
+    let (status, body) = (401, String::new());
+    world.refuse_next(node, CloseReason::Refused { status, body, retry_after: None });
+    world.cut(node);
+    world.run_for(secs(60));
+    assert_eq!(statuses(&world, node, lease).last(), Some(&"error"));
+    // Another token is a reason to try, and so is the application's word.
+    world.manager(node, |manager, now| manager.set_access_token(Some("new".into()), now));
+    assert_eq!(statuses(&world, node, lease).last(), Some(&"connecting"));
+    world.run_for(secs(1));
+    assert_eq!(statuses(&world, node, lease).last(), Some(&"live"));
+}
+
+#[test]
+fn every_heartbeat_is_told_with_its_connection() {
+    let mut world = World::seed(1);
+    let node = connected_with(&mut world, config().with_channels_per_connection_max(1));
+    subscribe_to_many(&mut world, node, 2);
+    world.run_for(secs(60));
+    let beats = world.manager_log(node).iter().filter_map(|(_, event)| match event {
+        ManagerEvent::Heartbeat { connection, .. } => Some(connection.to_string()),
+        _ => None,
+    });
+    assert_eq!(beats.collect::<Vec<_>>(), ["connection0", "connection1"].repeat(2));
 }

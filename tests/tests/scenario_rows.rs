@@ -338,6 +338,36 @@ fn a_binding_that_is_added_while_joining_is_joined_for_afterwards() {
 }
 
 #[test]
+fn a_reply_whose_ids_cannot_be_read_is_an_error_and_no_channel_without_row_changes() {
+    for bindings in [r#"[{"id":null,"event":"*","schema":"public","table":"a"}]"#, r#"{"a":7}"#] {
+        let mut peer = Peer::connected(settings());
+        peer.command(open(&[all("a")]));
+        peer.say(&format!(
+            r#"["1","1","{TOPIC}","phx_reply",{{"status":"ok","response":{{"postgres_changes":{bindings}}}}}]"#
+        ));
+        let told = peer.take_lines();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("ch0.1 errored: binding mismatch"), "{told:?}");
+    }
+}
+
+#[test]
+fn a_change_for_the_older_join_while_the_next_is_under_way_is_stale_and_no_violation() {
+    let (mut peer, id, _) = live(&[("a", 7)]);
+    peer.command(bind("b", id));
+    peer.take_lines();
+    let stale = peer.command(|client, _| client.stats().stale_messages);
+    // A server names no join in a change, and tells both joins the same ids.
+    peer.say(
+        r#"[null,null,"realtime:room","postgres_changes",{"ids":[7],"data":{"schema":"public",
+            "table":"a","type":"INSERT","columns":[],"commit_timestamp":"2026-01-01T00:00:00Z",
+            "errors":null,"record":{"id":1}}}]"#,
+    );
+    assert_eq!(peer.take_lines(), [""; 0]);
+    assert_eq!(peer.command(|client, _| client.stats().stale_messages), stale + 1);
+}
+
+#[test]
 fn a_binding_that_goes_and_comes_back_costs_no_join() {
     let (mut peer, id, places) = live(&[("a", 7), ("b", 8)]);
     peer.command(unbind(places[1], id));

@@ -9,15 +9,14 @@ use realtime_proto::manager::{
 };
 use realtime_proto::server::{RowChange, ServerConfig};
 use realtime_proto::supabase::{
-    Binding, Broadcast, BroadcastApi, BroadcastConfig, BroadcastRequest, Cause, CauseKind,
-    ChangeEvent, ChangeKind, HttpBroadcast, JoinConfig, Persist, Replay,
+    Binding, Broadcast, BroadcastApi, BroadcastConfig, CauseKind, ChangeEvent, ChangeKind,
+    HttpBroadcast, JoinConfig, Persist, Replay,
 };
 use realtime_proto::{Backoff, ChannelConfig, ChannelEvent, Config, Payload, PushOptions, Status};
 use realtime_smol::{
     Client, Delivery, DevServer, DevServerConfig, DevServerHandle, Error, Lease, Manager, Options,
 };
 use smol::future::{FutureExt, block_on};
-use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::stream::{Stream, StreamExt};
 
 fn serve(config: ServerConfig) -> DevServerHandle {
@@ -361,6 +360,10 @@ fn a_broadcast_that_is_kept_is_told_to_whoever_comes_later() {
     });
 }
 
+fn tick() -> HttpBroadcast {
+    HttpBroadcast::new("realtime:room", "tick", Payload::empty())
+}
+
 fn broadcast_of(event: ChannelEvent) -> Option<Broadcast> {
     match event {
         ChannelEvent::Broadcast(broadcast) => Some(broadcast),
@@ -369,7 +372,7 @@ fn broadcast_of(event: ChannelEvent) -> Option<Broadcast> {
 }
 
 #[test]
-fn a_broadcast_over_http_is_sent_by_any_client_that_can_write_a_request() {
+fn a_broadcast_over_http_arrives_and_a_refusal_has_its_cause() {
     run(async {
         let server = serve(ServerConfig::default());
         let client = Client::connect(config(&server));
@@ -378,32 +381,34 @@ fn a_broadcast_over_http_is_sent_by_any_client_that_can_write_a_request() {
         room.live().await.unwrap();
         let api = client.broadcast_api().await.unwrap();
         let moved = HttpBroadcast::new("realtime:room", "moved", Payload::binary(vec![0, 255]));
-        assert_eq!(post(&api.single(&moved).unwrap()).await, Ok(()));
+        client.broadcast_http(&api.single(&moved).unwrap()).await.unwrap();
         let told = first(&mut room, broadcast_of).await;
         assert_eq!((&*told.event, told.payload.as_bytes()), ("moved", &[0, 255][..]));
         let nowhere = BroadcastApi::new(&format!("{}/nowhere", server.url())).unwrap();
-        let refused = post(&nowhere.single(&moved).unwrap()).await.unwrap_err();
-        assert_eq!(refused.kind, CauseKind::BroadcastEndpointMissing);
+        let refused = client.broadcast_http(&nowhere.single(&moved).unwrap()).await.unwrap_err();
+        let Error::NotTaken(cause) = refused else { panic!("{refused:?}") };
+        assert_eq!(cause.kind, CauseKind::BroadcastEndpointMissing);
+        // A manager sends as well, to the topic of an entity.
+        let manager = manage(&server);
+        let contact = Entity::new("contact", "123");
+        let mut rows =
+            manager.subscribe_to_entity(&contact, EntityOptions::default()).await.unwrap();
+        rows.live().await.unwrap();
+        let bye = HttpBroadcast::new(rows.key().topic(), "bye", Payload::empty());
+        let api = manager.broadcast_api().await.unwrap();
+        manager.broadcast_http(&api.batch(&[bye]).unwrap()).await.unwrap();
+        let told = first(&mut rows, |event| match event {
+            LeaseEvent::Broadcast(broadcast) => Some(broadcast.event),
+            _ => None,
+        });
+        assert_eq!(told.await, "bye");
+        server.shutdown().await;
+        let gone = loop {
+            let sent = manager.broadcast_http(&api.batch(&[tick()]).unwrap()).await;
+            if let Err(Error::Unreachable(detail)) = sent {
+                break detail;
+            }
+        };
+        assert!(!gone.contains("apikey"), "{gone}");
     });
-}
-
-/// The least HTTP client there is.
-async fn post(request: &BroadcastRequest) -> Result<(), Cause> {
-    let url = request.url().strip_prefix("http://").unwrap();
-    let (host, path) = url.split_at(url.find('/').unwrap());
-    let mut stream = smol::net::TcpStream::connect(host).await.unwrap();
-    let mut head = format!("{} {path} HTTP/1.1\r\nhost: {host}\r\n", BroadcastRequest::METHOD);
-    for (name, value) in request.headers() {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    let length = request.body().len();
-    head.push_str(&format!("content-length: {length}\r\nconnection: close\r\n\r\n"));
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(request.body()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    BroadcastApi::read_reply(status, body.as_bytes())
 }

@@ -4,7 +4,9 @@
 use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
-use realtime_proto::manager::{ChannelStatus, Entity, EntityOptions, ManagerConfig, User};
+use realtime_proto::manager::{
+    ChannelStatus, Entity, EntityKey, EntityOptions, ManagerConfig, User,
+};
 use realtime_proto::server::{RowChange, ServerConfig};
 use realtime_proto::{Config, Payload};
 use realtime_smol::{
@@ -12,7 +14,7 @@ use realtime_smol::{
     Manager, Options, PresenceCallbacks,
 };
 use smol::channel::{Receiver, Sender, unbounded};
-use smol::future::{FutureExt, block_on};
+use smol::future::{FutureExt, block_on, zip};
 use smol::stream::StreamExt;
 
 #[derive(serde::Deserialize)]
@@ -34,8 +36,8 @@ fn config(server: &DevServerHandle) -> ManagerConfig {
 /// Runs a test, and ends it when it hangs.
 fn run(test: impl Future<Output = ()>) {
     let hangs = async {
-        smol::Timer::after(Duration::from_secs(60)).await;
-        panic!("the test did not end in 60 s");
+        smol::Timer::after(Duration::from_secs(20)).await;
+        panic!("the test did not end in 20 s");
     };
     block_on(test.or(hangs));
 }
@@ -234,7 +236,7 @@ fn a_clean_up_ends_every_stream_and_returns_when_the_server_knows() {
             }));
         }
         let stats = manager.channel_stats().await.unwrap();
-        assert_eq!((stats.total, stats.by_tenant["acme"], stats.held.len()), (20, 20, 20));
+        assert_eq!((stats.total, stats.by_tenant["acme"].channels, stats.held.len()), (20, 20, 20));
         manager.cleanup_all_channels().await.unwrap();
         assert_eq!(server.stats().await.unwrap().channels, 0, "the leaves were acknowledged");
         for stream in streams {
@@ -243,6 +245,65 @@ fn a_clean_up_ends_every_stream_and_returns_when_the_server_knows() {
         }
         assert_eq!(*ended.lock().unwrap(), 20);
         assert!(manager.channel_stats().await.unwrap().held.is_empty());
+    });
+}
+
+#[test]
+fn a_clean_up_ends_when_the_application_disconnects_or_asks_anew_meanwhile() {
+    run(async {
+        let server = serve();
+        let manager = Manager::connect(config(&server));
+        let (contact, options) = (contact(), EntityOptions::default());
+        let lease = manager.subscribe_to_entity(&contact, options.clone()).await.unwrap();
+        lease.live().await.unwrap();
+        // The next component is quicker than the server's acknowledgement.
+        let next = manager.subscribe_to_entity(&contact, options);
+        let (cleaned_up, next) = zip(manager.cleanup_all_channels(), next).await;
+        cleaned_up.unwrap();
+        let next = next.unwrap();
+        next.live().await.unwrap();
+        // And so is the end of the connection.
+        let (cleaned_up, offline) = zip(manager.cleanup_all_channels(), manager.disconnect()).await;
+        assert_eq!((cleaned_up, offline), (Ok(()), Ok(())));
+        // A manager that is gone can promise nothing.
+        manager.reconnect().await.unwrap();
+        let lease = manager.join_presence(&contact, User::new("ana")).await.unwrap();
+        lease.live().await.unwrap();
+        let (cleaned_up, shut_down) = zip(manager.cleanup_all_channels(), manager.shutdown()).await;
+        assert_eq!((cleaned_up, shut_down), (Err(Error::Stopped), Ok(())));
+    });
+}
+
+#[test]
+fn a_callback_that_blocks_its_thread_stops_nobody() {
+    run(async {
+        let server = serve();
+        let manager = Manager::connect(config(&server));
+        let [blocked, other] = [(); 2].map(|()| {
+            block_on(manager.subscribe_to_entity(&contact(), EntityOptions::default())).unwrap()
+        });
+        blocked.live().await.unwrap();
+        let (note, noted) = notes();
+        let (go_on, wait) = std::sync::mpsc::channel();
+        let (blocks, manager_inside) = (note.clone(), manager.clone());
+        let _blocked = blocked.listen(EntityCallbacks::<Contact>::new().on_insert(move |_| {
+            blocks("blocked".into());
+            wait.recv().unwrap();
+            // Whatever else an application does from within a callback.
+            let key = EntityKey::subscription(contact());
+            assert!(block_on(manager_inside.unsubscribe(&key)).unwrap());
+            blocks("unsubscribed".into());
+        }));
+        let _other = other.listen(EntityCallbacks::<Contact>::new().on_update(move |_| {
+            note("updated".into());
+        }));
+        server.change(insert("Ana")).await.unwrap();
+        assert_eq!(noted.recv().await.unwrap(), "blocked");
+        let row = Payload::json(&serde_json::json!({ "id": 123, "name": "Ben" })).unwrap();
+        server.change(RowChange::update("contacts", row, None).unwrap()).await.unwrap();
+        assert_eq!(noted.recv().await.unwrap(), "updated");
+        go_on.send(()).unwrap();
+        assert_eq!(noted.recv().await.unwrap(), "unsubscribed");
     });
 }
 

@@ -19,6 +19,9 @@ use crate::timer::Timer;
 /// such spans was delivered, once.
 ///
 /// Fetch what changed in the meantime, or draw what depends on it anew.
+///
+/// One thing alone cannot be told: that a server began its row changes anew without a word of
+/// error, when it says so within ten seconds of another access token, for which it says the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gap {
@@ -26,6 +29,9 @@ pub struct Gap {
     pub stream: Stream,
     /// When the last request went out that the server still answered: all that the server had sent
     /// by then has come.
+    ///
+    /// Of row changes that the server itself stopped or began anew: when that held for the last
+    /// time before the last of them came, for it may have said so late.
     pub from: Instant,
     /// When it flowed again.
     pub to: Instant,
@@ -87,6 +93,10 @@ const REPLAY_SETTLES_AFTER: Duration = Duration::from_secs(2);
 /// itself is in it although the clocks of client and server differ.
 const REPLAY_MARGIN: Duration = Duration::from_secs(60);
 
+/// How long after another token the server says again that row changes flow. Until then that
+/// cannot be told from a restart; later it is taken for one, after which something may be missing.
+const RENEWED_WITHIN: Duration = Duration::from_secs(10);
+
 /// The streams of one channel.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
@@ -97,9 +107,7 @@ pub(crate) struct Streams {
     /// Up to when the changes that were delivered are known to be all.
     changes_whole_until: Instant,
     last_commit: Option<Duration>,
-    /// Whether the server was told another token since it last said that changes flow. It then
-    /// says so again, without having stopped.
-    renews: bool,
+    renewals: Renewals,
     /// The stored broadcast up to which nothing stored is missing.
     anchor: Option<Stored>,
     /// The stored broadcast that was delivered last.
@@ -107,6 +115,28 @@ pub(crate) struct Streams {
     /// The ids of the stored broadcasts that were delivered, oldest first.
     ids: VecDeque<u128>,
     replay: Option<Replaying>,
+}
+
+/// How often the server may say that row changes flow although they never stopped: once for each
+/// access token that it was told, or not at all if it does not mind the token.
+#[derive(Debug, Default)]
+struct Renewals {
+    awaited: u32,
+    until: Instant,
+}
+
+impl Renewals {
+    fn on_token(&mut self, now: Instant) {
+        let awaited = if now < self.until { self.awaited } else { 0 };
+        *self = Self { awaited: awaited + 1, until: now + RENEWED_WITHIN };
+    }
+
+    /// Takes one, if there is one.
+    fn take(&mut self, now: Instant) -> bool {
+        let is_one = self.awaited > 0 && now < self.until;
+        self.awaited -= u32::from(is_one);
+        is_one
+    }
 }
 
 /// Whether a stream flows.
@@ -126,7 +156,8 @@ enum Flow {
 #[derive(Clone, Copy, Debug)]
 struct Stored {
     id: u128,
-    at: Instant,
+    /// `None` when the application asked for it: some time after what it asked for.
+    at: Option<Instant>,
 }
 
 /// A replay that comes in.
@@ -174,11 +205,16 @@ impl Streams {
             self.messages = Flow::Broken { from, why: why.clone() };
         }
         self.on_changes_lost(served, from, why);
-        self.renews = false;
+        self.renewals = Renewals::default();
     }
 
-    /// Row changes stopped, if they flowed: from now on they are missed.
-    pub(crate) fn on_changes_lost(&mut self, served: BindingSet, from: Instant, why: &Cause) {
+    /// The server says that row changes stopped, if they flowed. It says so when it fails to begin
+    /// anew, some time after they stopped without a word.
+    pub(crate) fn on_changes_stopped(&mut self, served: BindingSet, why: &Cause) {
+        self.on_changes_lost(served, self.changes_whole_until, why);
+    }
+
+    fn on_changes_lost(&mut self, served: BindingSet, from: Instant, why: &Cause) {
         if matches!(self.changes, Flow::Flowing) {
             self.flowed = served;
             self.changes = Flow::Broken { from, why: why.clone() };
@@ -186,11 +222,23 @@ impl Streams {
     }
 
     /// Which stored broadcasts are to be replayed; `None` when nothing was missed, when there is
-    /// none to go on from, or when `unix` does not know the wall clock.
-    pub(crate) fn missed(&self, unix: impl FnOnce(Instant) -> Option<Duration>) -> Option<Replay> {
+    /// none to go on from, or when `unix` does not know the wall clock. `first` is what the
+    /// application asks for.
+    pub(crate) fn missed(
+        &self,
+        first: Option<Replay>,
+        unix: impl FnOnce(Instant) -> Option<Duration>,
+    ) -> Option<Replay> {
         let anchor = self.anchor.filter(|_| matches!(self.messages, Flow::Broken { .. }))?;
-        let since = unix(anchor.at)?.saturating_sub(REPLAY_MARGIN).as_millis();
-        Some(Replay { since: u64::try_from(since).unwrap_or(u64::MAX), limit: None })
+        match anchor.at {
+            Some(at) => Some(Replay::since(unix(at)?.saturating_sub(REPLAY_MARGIN))),
+            None => Some(Replay { limit: None, ..first? }),
+        }
+    }
+
+    /// The server cannot replay what was missed, so that nobody asks for it again: the gap is told.
+    pub(crate) const fn give_up_replay(&mut self) {
+        self.anchor = None;
     }
 
     /// The join was accepted. `asked` tells whether it asked for what was
@@ -245,10 +293,11 @@ impl Streams {
                 self.ids.pop_front();
             }
             self.ids.push_back(id);
-            // What is replayed was stored while the channel was away.
             let at = match &self.replay {
-                Some(replay) if replayed => replay.from,
-                Some(_) | None => now,
+                // What is replayed was stored while the channel was away.
+                Some(replay) if replayed => Some(replay.from),
+                None if replayed => None,
+                Some(_) | None => Some(now),
             };
             self.newest = Some(Stored { id, at });
         }
@@ -269,11 +318,16 @@ impl Streams {
 
     /// The server said that row changes flow. Tells since when they may have been missed, and why;
     /// the reason is missing when they stopped without a word.
-    pub(crate) fn on_subscribed(&mut self, known: Instant) -> Option<(Instant, Option<Cause>)> {
-        let renewed = core::mem::take(&mut self.renews);
+    pub(crate) fn on_subscribed(
+        &mut self,
+        known: Instant,
+        now: Instant,
+    ) -> Option<(Instant, Option<Cause>)> {
+        if matches!(self.changes, Flow::Flowing) && self.renewals.take(now) {
+            return None;
+        }
         let missed = match core::mem::replace(&mut self.changes, Flow::Flowing) {
             Flow::Idle => None,
-            Flow::Flowing if renewed => None,
             Flow::Flowing => Some((self.changes_whole_until, None)),
             Flow::Broken { from, why } => Some((from, Some(why))),
         };
@@ -307,8 +361,8 @@ impl Streams {
     }
 
     /// The server was told another token.
-    pub(crate) const fn on_token(&mut self) {
-        self.renews = true;
+    pub(crate) fn on_token(&mut self, now: Instant) {
+        self.renewals.on_token(now);
     }
 }
 
@@ -331,7 +385,7 @@ impl Slot {
             Retry::Never => Rows::Refused(cause.clone()),
             Retry::Backoff | Retry::NewToken => Rows::Awaited,
         };
-        self.streams.on_changes_lost(joined.served(), ctx.whole_until, &cause);
+        self.streams.on_changes_stopped(joined.served(), &cause);
         self.fall(ctx);
         ctx.emit(self.id, ChannelEvent::ChangesStopped { cause });
     }
@@ -367,7 +421,8 @@ impl Slot {
 
     /// Row changes flow: tells since when they may have been missed.
     pub(crate) fn on_subscribed(&mut self, ctx: &mut Context) {
-        let Some((from, why)) = self.streams.on_subscribed(ctx.whole_until) else { return };
+        let missed = self.streams.on_subscribed(ctx.whole_until, ctx.now);
+        let Some((from, why)) = missed else { return };
         let mut bindings = self.streams.flowed();
         let why = why.unwrap_or_else(|| {
             // They stopped without a word, so all that the join has are concerned.

@@ -63,6 +63,17 @@ impl Slot {
         Fate::Stays
     }
 
+    /// Takes the refusal of the current join.
+    pub(crate) fn on_join_refused(&mut self, mut cause: Cause, ctx: &mut Context) -> Fate {
+        let replays = matches!(&self.state, State::Joining { sent, .. } if sent.replay);
+        if replays && matches!(cause.kind, CauseKind::ReplayFailed | CauseKind::ReplayRefused) {
+            // The application did not ask for this replay, and joins without it.
+            self.streams.give_up_replay();
+            cause.kind = CauseKind::ReplayFailed;
+        }
+        self.on_trouble(Input::JoinRefused, cause, ctx)
+    }
+
     /// Takes the acceptance of the current join.
     pub(crate) fn on_join_accepted(&mut self, response: Payload, ctx: &mut Context) {
         if step(self.state.name(), Input::JoinAccepted) != Step::Accept {
@@ -85,7 +96,6 @@ impl Slot {
         ctx.stats.joins_accepted += 1;
         // Replies to pushes of an older join come before the reply to this one or not at all.
         self.pushes.interrupt(self.id, ctx);
-        self.presence.handle_joined();
         self.joined_at = Some(ctx.now);
         let awaits_replication = self.config.awaits_replication();
         // Broadcasts of the database may be missing until the server says that they come. A replay
@@ -109,6 +119,9 @@ impl Slot {
         let served = |(place, binding)| Some((joined.id_of(binding)?, place));
         joined.ids = self.bindings().filter_map(served).collect();
         self.enter(State::Joined(joined), ctx.now);
+        // Diffs that came until now were told to an older join. The snapshot has what they said,
+        // and what took it back may have been told to nobody.
+        self.presence.accept();
         ctx.emit(self.id, ChannelEvent::Joined { response });
         self.on_resumed(resumed, ctx);
         if self.config.is_supabase() && self.token_version != ctx.token.version {
@@ -149,7 +162,7 @@ impl Slot {
         let Some(connection) = ctx.socket.connection() else { return };
         self.token_version = ctx.token.version;
         self.token_told_at = Some(ctx.now);
-        self.streams.on_token();
+        self.streams.on_token(ctx.now);
         ctx.outbox.push(Outgoing::Token { socket: connection.id, channel: self.id });
     }
 
@@ -346,10 +359,12 @@ impl Slot {
 ///
 /// Protocol §5.2.
 fn match_bindings(sent: Vec<Binding>, response: &Payload) -> Option<Vec<(Binding, Option<u64>)>> {
+    let Ok(response) = response.to::<JoinResponse<'_>>() else {
+        // Without ids no change could be told.
+        return sent.is_empty().then(Vec::new);
+    };
     // Before row changes existed, and on a channel without them, the reply says nothing.
-    let Some(accepted) =
-        response.to::<JoinResponse<'_>>().ok().and_then(|response| response.postgres_changes)
-    else {
+    let Some(accepted) = response.postgres_changes else {
         return Some(sent.into_iter().map(|binding| (binding, None)).collect());
     };
     let accepted: Vec<_> = accepted.into_iter().flatten().collect();

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::error::OpenError;
 use crate::ids::{ChannelId, ConnectionId};
 use crate::limits::Limits;
-use crate::socket::Socket;
+use crate::socket::{ConnectionState, Socket};
 use crate::stats::Stats;
 use crate::supabase::Binding;
 use crate::time::Instant;
@@ -351,6 +351,25 @@ impl Client {
             }
         }
         self.settle();
+    }
+
+    /// How the connection is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::{Client, Config, ConnectionState, Instant};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// let mut client = Client::new(config, 1, now);
+    /// assert_eq!(client.connection_state(), ConnectionState::Disconnected);
+    /// client.connect(now);
+    /// assert_eq!(client.connection_state(), ConnectionState::Connecting);
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub const fn connection_state(&self) -> ConnectionState {
+        self.ctx.socket.state()
     }
 
     /// Whether the connection is open.

@@ -148,7 +148,7 @@ impl Client {
                 return Fate::Stays;
             }
             let cause = Cause::from_response(reply.response.as_json());
-            slot.on_trouble(Input::JoinRefused, cause, ctx)
+            slot.on_join_refused(cause, ctx)
         });
     }
 }
@@ -260,16 +260,19 @@ impl Slot {
 
     fn on_changes(&mut self, text: &str, frame: &Bytes, ctx: &mut Context) -> bool {
         let Some((ids, change)) = read_changes(text, frame) else { return false };
+        let State::Joined(joined) = &self.state else {
+            // It is for an older join, and lies in the gap that the next one tells.
+            ctx.stats.stale_messages += 1;
+            return true;
+        };
         let (mut bindings, mut known) = (BindingSet::default(), false);
-        if let State::Joined(joined) = &self.state {
-            let understood = ids.for_each(|id| {
-                known |= joined.asked.iter().any(|(_, asked)| *asked == Some(id));
-                let held = joined.ids.iter().filter(|(server_id, _)| *server_id == id);
-                held.for_each(|(_, binding)| bindings.insert(*binding));
-            });
-            if !understood {
-                return false;
-            }
+        let understood = ids.for_each(|id| {
+            known |= joined.asked.iter().any(|(_, asked)| *asked == Some(id));
+            let held = joined.ids.iter().filter(|(server_id, _)| *server_id == id);
+            held.for_each(|(_, binding)| bindings.insert(*binding));
+        });
+        if !understood {
+            return false;
         }
         if !known {
             ctx.violation(Violation::UnknownBinding { topic: self.topic.to_string() });

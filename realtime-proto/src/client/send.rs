@@ -48,12 +48,13 @@ impl Client {
         }
         sent.bindings.clone_from(&bindings);
         sent.presence = slot.config.presence();
-        let missed = slot.streams.missed(|at| self.ctx.token.unix(at));
         slot.token_version = self.ctx.token.version;
         let payload = match &slot.config.flavor {
             Flavor::Phoenix { params, .. } => params.as_bytes().to_vec(),
             Flavor::Supabase(config) => {
                 let mut config = JoinConfig { postgres_changes: bindings, ..config.clone() };
+                let first = config.broadcast.replay;
+                let missed = slot.streams.missed(first, |at| self.ctx.token.unix(at));
                 if missed.is_some() && config.private {
                     config.broadcast.replay = missed;
                     sent.replay = true;

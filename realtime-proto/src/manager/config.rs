@@ -8,6 +8,7 @@ use super::pool::PoolLimits;
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::error::{BindError, OpenError, PushError};
+use crate::push::BroadcastOptions;
 use crate::supabase::{Binding, ChangeEvent, quote_filter_value};
 
 /// The settings of a [`Manager`](super::Manager).
@@ -189,6 +190,9 @@ pub struct EntityOptions {
     pub event: ChangeEvent,
     /// A filter instead of `id=eq.{entity_id}`, in the syntax of Supabase.
     pub filter: Option<String>,
+    /// What the row has to fulfil on top of the filter, in the same syntax, such as
+    /// `state=eq.open`.
+    pub extra_filter: Option<String>,
     /// What the channel is like; when none, as it is already, or as the manager's channels are.
     pub channel: Option<ChannelSettings>,
     /// Who asks, for the audit of [`Manager::channel_stats`](super::Manager::channel_stats).
@@ -200,10 +204,14 @@ impl EntityOptions {
         let table =
             self.table.clone().unwrap_or_else(|| alloc::format!("{}s", entity.entity_type()));
         let schema = self.schema.clone().unwrap_or_else(|| "public".into());
-        let filter = self
+        let mut filter = self
             .filter
             .clone()
             .unwrap_or_else(|| alloc::format!("id=eq.{}", quote_filter_value(entity.entity_id())));
+        if let Some(extra) = &self.extra_filter {
+            filter.push(',');
+            filter.push_str(extra);
+        }
         Binding::new(self.event, schema, table).with_filter(filter)
     }
 }
@@ -215,6 +223,30 @@ pub struct PresenceOptions {
     pub channel: Option<ChannelSettings>,
     /// Who asks, for the audit of [`Manager::channel_stats`](super::Manager::channel_stats).
     pub label: Option<String>,
+}
+
+/// How a broadcast about an entity is sent.
+///
+/// # Examples
+///
+/// ```
+/// use core::time::Duration;
+/// use realtime_proto::PushOptions;
+/// use realtime_proto::manager::{ChannelSettings, SendOptions};
+///
+/// // The server's word that it has it, on a channel that may take two seconds to be joined.
+/// let options = SendOptions {
+///     broadcast: PushOptions::new().with_time_to_live(Duration::from_secs(2)).into(),
+///     channel: Some(ChannelSettings { ack: true, ..ChannelSettings::default() }),
+/// };
+/// # let _ = options;
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SendOptions {
+    /// How long it may wait, what it takes the place of, and whether the server keeps it.
+    pub broadcast: BroadcastOptions,
+    /// What the channel is like; when none, as it is already, or as the manager's channels are.
+    pub channel: Option<ChannelSettings>,
 }
 
 /// A request to the manager was not accepted.
@@ -243,7 +275,7 @@ pub enum ManagerError {
     /// Those who share the channel asked for another setting of it.
     #[error(
         "the {} channel of {} is shared, and its `{setting}` is not what was asked for; \
-         leave the setting out to take part, or release the other leases first",
+         leave the setting out to take part, or wait until leases and broadcasts of it have ended",
         .key.kind,
         .key.entity
     )]

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::Manager;
 use crate::secret::Secret;
-use crate::supabase::{Cause, CauseKind};
+use crate::supabase::{BroadcastApi, Cause, CauseKind};
 use crate::time::Instant;
 
 impl Manager {
@@ -25,6 +25,7 @@ impl Manager {
     pub fn connect(&mut self, now: Instant) {
         self.pool.connect(now);
         self.pump(now);
+        self.resume_all();
     }
 
     /// Wants no connection from now on, as [`Client::disconnect`](crate::Client::disconnect).
@@ -69,12 +70,43 @@ impl Manager {
         self.token_asked_by.clear();
         self.pool.set_access_token(token, now);
         self.pump(now);
+        self.resume_all();
     }
 
     /// Sets a query parameter of the next connection, as [`Client::set_param`](crate::Client::set_param).
     pub fn set_param(&mut self, key: &str, value: Option<Secret>, now: Instant) {
         self.pool.set_param(key, value, now);
         self.pump(now);
+        self.resume_all();
+    }
+
+    /// What was given up for the connection's sake is on its way again when that is.
+    fn resume_all(&mut self) {
+        for id in self.registry.ids_of(None) {
+            self.resume(id);
+        }
+    }
+
+    /// What makes requests for broadcasts over HTTP, as
+    /// [`Client::broadcast_api`](crate::Client::broadcast_api).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::manager::{Entity, EntityKey, Manager, ManagerConfig};
+    /// # use realtime_proto::supabase::HttpBroadcast;
+    /// # use realtime_proto::{Config, Instant, Payload};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let manager = Manager::new(ManagerConfig::new(config), 1, Instant::EPOCH);
+    /// let topic = EntityKey::subscription(Entity::new("contact", "123")).topic();
+    /// let request =
+    ///     manager.broadcast_api().single(&HttpBroadcast::new(topic, "bye", Payload::empty()))?;
+    /// assert!(request.url().ends_with("subscription%3Acontact%3A123/events/bye"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn broadcast_api(&self) -> BroadcastApi {
+        self.pool.broadcast_api()
     }
 
     /// Tells the wall clock's time, as [`Client::set_unix_time`](crate::Client::set_unix_time).

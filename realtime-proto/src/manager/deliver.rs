@@ -8,7 +8,7 @@ use super::Manager;
 use super::event::{ChannelStatus, LeaseEvent, LeaseId, ManagerEvent};
 use super::pool::Wire;
 use super::registry::KeyId;
-use crate::channel::Stream;
+use crate::channel::{Awaits, Stream};
 use crate::event::{ChannelEvent, Event};
 use crate::ids::ConnectionId;
 use crate::presence::PresenceDiff;
@@ -36,7 +36,9 @@ impl Manager {
                 Event::Violation(violation) => {
                     self.events.push_back(ManagerEvent::Violation(violation));
                 }
-                Event::Heartbeat { .. } => {}
+                Event::Heartbeat { round_trip } => {
+                    self.events.push_back(ManagerEvent::Heartbeat { connection, round_trip });
+                }
                 Event::Channel(_, ChannelEvent::PushEnded { push, outcome }) => {
                     self.events.push_back(ManagerEvent::PushEnded { push, outcome });
                 }
@@ -45,6 +47,7 @@ impl Manager {
                 }
             }
         }
+        self.end_cleanups();
     }
 
     /// All connections use one token, so what one misses is told once: the others add nothing,
@@ -118,8 +121,6 @@ impl Manager {
             }
             // The server tries again by itself.
             ChannelEvent::ChangesStopped { .. } => self.set_status(id, ChannelStatus::Connected),
-            // Until the next join is accepted nothing flows.
-            ChannelEvent::Rejoining { .. } => self.set_status(id, ChannelStatus::Connected),
             ChannelEvent::Errored { cause, retry_at } => self.on_errored(id, cause, retry_at),
             ChannelEvent::Closed { cause } => self.on_closed(id, wire, cause),
             ChannelEvent::Broadcast(broadcast) => {
@@ -149,6 +150,7 @@ impl Manager {
             // Entities have no messages of their own, and pushes were taken out above.
             ChannelEvent::Message { .. }
             | ChannelEvent::PushEnded { .. }
+            | ChannelEvent::Rejoining { .. }
             | ChannelEvent::PresenceCalls(_) => {}
         }
     }
@@ -180,6 +182,7 @@ impl Manager {
     /// A wire channel is gone: as wanted, or because the server closed it for good.
     fn on_closed(&mut self, id: KeyId, wire: Wire, cause: Cause) {
         self.registry.remove_wire(wire);
+        self.cleanups.forget(wire);
         let shared = self.shared_mut(id);
         shared.leaving.retain(|leaving| *leaving != wire);
         if shared.wire == Some(wire) {
@@ -188,6 +191,7 @@ impl Manager {
             shared.last_error = Some(cause.clone());
             if shared.holders.is_empty() {
                 self.registry.set_linger(id, None);
+                self.set_status(id, ChannelStatus::Closed);
             } else {
                 self.set_status(id, ChannelStatus::Error { cause });
             }
@@ -202,6 +206,20 @@ impl Manager {
         let users = shared.people.fold(diff, &slot.presence);
         if !users.is_empty() {
             self.tell_all(id, &LeaseEvent::Presence(users));
+        }
+    }
+
+    /// A channel that was given up is on its way again, unless it waits for the application.
+    pub(super) fn resume(&mut self, id: KeyId) {
+        let shared = self.shared(id);
+        let (ChannelStatus::Error { .. }, Some(wire)) = (&shared.status, shared.wire) else {
+            return;
+        };
+        let client = self.pool.client(wire.connection).filter(|client| !client.is_stopped());
+        let info = client.and_then(|client| client.channel_info(wire.channel));
+        let waits = info.and_then(|info| info.awaits);
+        if !matches!(waits, None | Some(Awaits::Application | Awaits::Token)) {
+            self.set_status(id, ChannelStatus::Connecting);
         }
     }
 

@@ -97,6 +97,21 @@ pub struct EntityKey {
 }
 
 impl EntityKey {
+    /// A channel by its kind, and the type and id of its entity, which belongs to no tenant.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use realtime_proto::manager::{Entity, EntityKey, Kind};
+    ///
+    /// let key = EntityKey::new(Kind::Presence, "contact", "123");
+    /// assert_eq!(key, EntityKey::presence(Entity::new("contact", "123")));
+    /// ```
+    #[must_use]
+    pub fn new(kind: Kind, entity_type: impl Into<String>, entity_id: impl Into<String>) -> Self {
+        Self { kind, entity: Entity::new(entity_type, entity_id) }
+    }
+
     /// The channel of an entity's row changes and broadcasts.
     #[must_use]
     pub const fn subscription(entity: Entity) -> Self {

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::time::Duration;
 
 use super::entity::EntityKey;
 use super::people::UserDiff;
@@ -28,6 +29,23 @@ impl fmt::Debug for LeaseId {
     }
 }
 
+/// One call of [`Manager::cleanup_all_channels`](super::Manager::cleanup_all_channels) or
+/// [`Manager::cleanup_tenant`](super::Manager::cleanup_tenant).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CleanupId(pub(crate) u64);
+
+impl fmt::Display for CleanupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cleanup{}", self.0)
+    }
+}
+
+impl fmt::Debug for CleanupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Something that happened, in the order it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -45,6 +63,13 @@ pub enum ManagerEvent {
         cause: Cause,
         /// When the next attempt is made, if one is.
         retry_at: Option<Instant>,
+    },
+    /// A heartbeat was answered; one that is not ends its connection.
+    Heartbeat {
+        /// On which connection.
+        connection: ConnectionId,
+        /// The time from sending it to its answer.
+        round_trip: Duration,
     },
     /// Another access token is needed.
     TokenNeeded {
@@ -69,6 +94,11 @@ pub enum ManagerEvent {
         push: PushId,
         /// How it ended.
         outcome: Outcome,
+    },
+    /// The leaves of a clean-up were acknowledged or timed out; told once for each.
+    CleanedUp {
+        /// Which.
+        cleanup: CleanupId,
     },
     /// The peer sent what it should not have sent; it was ignored and counted.
     Violation(Violation),

@@ -75,7 +75,9 @@ impl Manager {
         now: Instant,
     ) -> Result<ChannelSettings, ManagerError> {
         let shared = self.shared(id);
-        let (held, in_use) = (shared.settings, !shared.holders.is_empty());
+        // A broadcast that waits is not given up for other settings either.
+        let in_use = !shared.holders.is_empty() || !self.is_idle(id);
+        let held = shared.settings;
         if !in_use && shared.wire.is_none() {
             // It is being left: whoever comes now finds nothing of it.
             return Ok(asked.copied().unwrap_or(self.config.channels));
@@ -172,8 +174,6 @@ impl Manager {
 
     /// Takes a listener in and tells it how things are.
     pub(super) fn hold(&mut self, id: KeyId, holder: Holder, now: Instant) -> LeaseId {
-        // What it asks for may have the channel join again, and then it is not live.
-        self.pump(now);
         let lease = self.registry.hold(id, holder);
         let shared = self.shared(id);
         let first = shared.first_event();

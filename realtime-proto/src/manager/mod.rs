@@ -17,6 +17,7 @@
 //! | attempts before giving up | 5 |
 //! | linger after the last release | 1 s |
 
+mod cleanup;
 mod config;
 mod connection;
 mod deliver;
@@ -34,14 +35,17 @@ mod user;
 
 use alloc::collections::{BTreeSet, VecDeque};
 
-pub use config::{ChannelSettings, EntityOptions, ManagerConfig, ManagerError, PresenceOptions};
+use cleanup::Cleanups;
+pub use config::{
+    ChannelSettings, EntityOptions, ManagerConfig, ManagerError, PresenceOptions, SendOptions,
+};
 pub use entity::{Entity, EntityKey, Kind};
-pub use event::{ChannelStatus, LeaseEvent, LeaseId, ManagerEvent};
+pub use event::{ChannelStatus, CleanupId, LeaseEvent, LeaseId, ManagerEvent};
 pub use people::UserDiff;
 use pool::Pool;
 use registry::{KeyId, Registry};
 use shared::{Holder, Shared};
-pub use stats::{ActiveChannel, ChannelStats, Connection, Held};
+pub use stats::{ActiveChannel, ChannelStats, Connection, Held, TenantStats};
 pub use user::User;
 
 use crate::error::PushError;
@@ -75,6 +79,7 @@ pub struct Manager {
     config: ManagerConfig,
     pool: Pool,
     registry: Registry,
+    cleanups: Cleanups,
     events: VecDeque<ManagerEvent>,
     events_queued_max: usize,
     /// Which connections asked for a token since it was told, and whether it had expired.
@@ -107,6 +112,7 @@ impl Manager {
             events_queued_max: config.client.limits.events_queued_max,
             pool: Pool::new(config.client.clone(), config.pool, seed, now),
             registry: Registry::default(),
+            cleanups: Cleanups::default(),
             events: VecDeque::new(),
             token_asked_by: BTreeSet::new(),
             now,
@@ -185,10 +191,47 @@ impl Manager {
         payload: Payload,
         now: Instant,
     ) -> Result<PushId, ManagerError> {
-        let id = self.open(&EntityKey::subscription(entity.clone()), None, None, now)?;
+        self.broadcast_with(entity, event, payload, SendOptions::default(), now)
+    }
+
+    /// The same with options: with or without the server's word, a time to live of its own, or
+    /// kept by the server.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast), and [`ManagerError::Conflict`] when the channel is
+    /// shared by others who asked for another setting of it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::manager::{Entity, Manager, ManagerConfig, SendOptions};
+    /// # use realtime_proto::{Config, Instant, Payload, PushOptions};
+    /// # let config = Config::builder("ws://localhost/socket").build()?;
+    /// # let now = Instant::EPOCH;
+    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
+    /// # let contact = Entity::new("contact", "123");
+    /// // Of the cursors that wait for the join, only the newest is worth sending.
+    /// let newest = PushOptions::new().coalesced_by("cursor");
+    /// let options = SendOptions { broadcast: newest.into(), ..SendOptions::default() };
+    /// manager.broadcast_with(&contact, "cursor", Payload::json(&(3, 4))?, options, now)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn broadcast_with(
+        &mut self,
+        entity: &Entity,
+        event: &str,
+        payload: Payload,
+        options: SendOptions,
+        now: Instant,
+    ) -> Result<PushId, ManagerError> {
+        let SendOptions { broadcast, channel } = options;
+        let key = EntityKey::subscription(entity.clone());
+        let id = self.open(&key, channel.as_ref(), None, now)?;
         let wire = self.shared(id).wire;
         let pushed = match wire.and_then(|wire| self.pool.channel(wire)) {
-            Some(mut channel) => channel.broadcast(event, payload, now),
+            Some(mut channel) => channel.broadcast_with(event, payload, broadcast, now),
             None => Err(PushError::Closing),
         };
         self.linger_if_unheld(id);
@@ -247,59 +290,6 @@ impl Manager {
         there
     }
 
-    /// Ends every listener and leaves every channel without lingering.
-    ///
-    /// The leaves are acknowledged, or timed out, when [`active_channels`](Self::active_channels)
-    /// has no more rows.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::manager::{Entity, EntityOptions, Manager, ManagerConfig};
-    /// # use realtime_proto::{Config, Instant};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
-    /// # let contact = Entity::new("contact", "123");
-    /// manager.subscribe_to_entity(&contact, &EntityOptions::default(), now)?;
-    /// manager.cleanup_all_channels(now);
-    /// assert_eq!(manager.active_channels().count(), 0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn cleanup_all_channels(&mut self, now: Instant) {
-        self.cleanup(None, now);
-    }
-
-    /// The same for the channels of one tenant.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use realtime_proto::manager::{Entity, EntityOptions, Manager, ManagerConfig};
-    /// # use realtime_proto::{Config, Instant};
-    /// # let config = Config::builder("ws://localhost/socket").build()?;
-    /// # let now = Instant::EPOCH;
-    /// # let mut manager = Manager::new(ManagerConfig::new(config), 1, now);
-    /// for tenant in ["acme", "initech"] {
-    ///     let contact = Entity::new("contact", "123").in_tenant(tenant);
-    ///     manager.subscribe_to_entity(&contact, &EntityOptions::default(), now)?;
-    /// }
-    /// manager.cleanup_tenant("acme", now);
-    /// assert_eq!(manager.channel_stats().by_tenant.keys().collect::<Vec<_>>(), ["initech"]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn cleanup_tenant(&mut self, tenant: &str, now: Instant) {
-        self.cleanup(Some(tenant), now);
-    }
-
-    fn cleanup(&mut self, tenant: Option<&str>, now: Instant) {
-        self.advance(now);
-        for id in self.registry.ids_of(tenant) {
-            self.close(id, now);
-        }
-        self.pump(now);
-    }
-
     /// Tries a channel again that was given up, that the server closed, or whose delay is not
     /// over.
     ///
@@ -336,6 +326,7 @@ impl Manager {
         self.pool.revive(wire, now);
         if let Some(mut channel) = wire.and_then(|wire| self.pool.channel(wire)) {
             channel.rejoin(now);
+            self.resume(id);
         } else if !self.shared(id).holders.is_empty() {
             let user = self.shared(id).user.clone();
             self.open(key, None, user.as_ref(), now)?;

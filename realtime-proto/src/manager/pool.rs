@@ -13,6 +13,7 @@ use crate::ids::{ChannelId, ConnectionId, SocketId};
 use crate::rng::Rng;
 use crate::secret::Secret;
 use crate::stats::Stats;
+use crate::supabase::BroadcastApi;
 use crate::time::Instant;
 use crate::transmit::Transmit;
 
@@ -205,6 +206,10 @@ impl Pool {
         }
     }
 
+    pub(super) fn broadcast_api(&self) -> BroadcastApi {
+        self.config.broadcast_api(self.config.access_token.as_ref())
+    }
+
     pub(super) fn set_unix_time(&mut self, unix: Duration, now: Instant) {
         self.unix = Some((unix, now));
         self.clients.values_mut().for_each(|client| client.set_unix_time(unix, now));
@@ -255,7 +260,7 @@ impl Pool {
     pub(super) fn connections(&self) -> impl Iterator<Item = Connection> {
         self.clients.iter().map(|(id, client)| Connection {
             id: *id,
-            open: client.is_connected(),
+            state: client.connection_state(),
             channels: client.channel_count(),
         })
     }

@@ -9,6 +9,7 @@ use super::entity::{EntityKey, Kind};
 use super::event::{ChannelStatus, LeaseId};
 use super::shared::Shared;
 use crate::ids::ConnectionId;
+use crate::socket::ConnectionState;
 use crate::stats::Stats;
 use crate::supabase::Cause;
 use crate::time::Instant;
@@ -47,12 +48,29 @@ pub struct ChannelStats {
     pub by_kind: BTreeMap<Kind, usize>,
     /// How many are in each status, by [`ChannelStatus::as_str`].
     pub by_status: BTreeMap<&'static str, usize>,
-    /// How many each tenant has.
-    pub by_tenant: BTreeMap<String, usize>,
+    /// What each tenant has.
+    pub by_tenant: BTreeMap<String, TenantStats>,
     /// The connections, in the order they were made.
     pub connections: Vec<Connection>,
     /// Who holds what since when, the oldest first: what is there longer than it should be leaks.
     pub held: Vec<Held>,
+}
+
+/// What one tenant has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TenantStats {
+    /// How many channels, those that linger or are being left included; this is what the quota
+    /// counts.
+    pub channels: usize,
+    /// How many channels it may have; none when there is no quota.
+    pub channels_max: Option<usize>,
+    /// How many of the channels are live.
+    pub live: usize,
+    /// How many listeners hold them.
+    pub listeners: usize,
+    /// How many row changes, broadcasts and presence changes came on them.
+    pub delivered: u64,
 }
 
 /// One connection of a manager.
@@ -61,8 +79,8 @@ pub struct ChannelStats {
 pub struct Connection {
     /// Its name.
     pub id: ConnectionId,
-    /// Whether it is open now.
-    pub open: bool,
+    /// How it is.
+    pub state: ConnectionState,
     /// How many channels are on it.
     pub channels: usize,
 }
@@ -150,7 +168,7 @@ impl Manager {
     /// let options = EntityOptions { label, ..EntityOptions::default() };
     /// manager.subscribe_to_entity(&contact, &options, now)?;
     /// let stats = manager.channel_stats();
-    /// assert_eq!(stats.by_tenant["acme"], 1);
+    /// assert_eq!(stats.by_tenant["acme"].channels, 1);
     /// assert_eq!(stats.held[0].label.as_deref(), Some("contact card"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -159,6 +177,9 @@ impl Manager {
         let mut stats = ChannelStats::default();
         for shared in self.registry.iter() {
             stats.count(shared);
+        }
+        for tenant in stats.by_tenant.values_mut() {
+            tenant.channels_max = self.config.tenant_channels_max;
         }
         stats.held.sort_by_key(|held| (held.since, held.lease));
         stats.connections = self.connections();
@@ -208,7 +229,11 @@ impl ChannelStats {
         *self.by_kind.entry(shared.key.kind).or_default() += 1;
         *self.by_status.entry(shared.status.as_str()).or_default() += 1;
         if let Some(tenant) = shared.key.entity.tenant() {
-            *self.by_tenant.entry(tenant.into()).or_default() += 1;
+            let stats = self.by_tenant.entry(tenant.into()).or_default();
+            stats.channels += 1;
+            stats.live += usize::from(shared.status == ChannelStatus::Live);
+            stats.listeners += shared.holders.len();
+            stats.delivered += shared.delivered;
         }
         self.held.extend(shared.holders.iter().map(|(lease, holder)| Held {
             lease: *lease,

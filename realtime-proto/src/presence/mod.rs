@@ -41,9 +41,10 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 ///
 /// A [`Channel`](crate::Channel) has one and feeds it. It also works on its own, for whoever has
 /// the payloads from elsewhere: feed it each `presence_state` and `presence_diff`, call
-/// [`rejoin`](Self::rejoin) when a join is sent, and [`handle_timeout`](Self::handle_timeout) at
-/// [`poll_timeout`](Self::poll_timeout). Each change is told in two views: folded, as who came,
-/// changed and went, and as the calls that the `Presence` of phoenix.js makes.
+/// [`rejoin`](Self::rejoin) when a join is sent and [`accept`](Self::accept) when it is accepted,
+/// and [`handle_timeout`](Self::handle_timeout) at [`poll_timeout`](Self::poll_timeout). Each change
+/// is told in two views: folded, as who came, changed and went, and as the calls that the
+/// `Presence` of phoenix.js makes.
 ///
 /// Whatever is done to one member costs the same in a channel of ten and of a hundred thousand.
 ///
@@ -296,8 +297,11 @@ impl Presence {
         self.snapshot = Snapshot::awaited();
     }
 
-    /// The join was answered, and its snapshot is to come: diffs that came before the answer are
-    /// of the older join on the same connection, and the snapshot has what they said.
+    /// The join was accepted: diffs that came before were told to an older one, and are dropped.
+    ///
+    /// The snapshot has what they said, and what took it back may have been told to nobody: a
+    /// server shuts the older channel down before it makes the next. phoenix.js would apply them,
+    /// and keep whoever left in between.
     ///
     /// # Examples
     ///
@@ -307,12 +311,12 @@ impl Presence {
     /// let mut presence = Presence::default();
     /// let diff = r#"{"joins": {"u1": {"metas": [{"phx_ref": "a"}]}}, "leaves": {}}"#;
     /// presence.handle_diff(&Payload::from_json(diff)?)?;
-    /// presence.handle_joined();
-    /// let told = presence.handle_state(&Payload::empty(), Instant::EPOCH)?;
-    /// assert!(told.diff.joined.is_empty(), "u1 went before the snapshot was made");
+    /// presence.accept();
+    /// presence.handle_state(&Payload::empty(), Instant::EPOCH)?;
+    /// assert!(presence.is_empty());
     /// # Ok::<(), realtime_proto::PayloadError>(())
     /// ```
-    pub fn handle_joined(&mut self) {
+    pub fn accept(&mut self) {
         if let Snapshot::Awaited { held } = &mut self.snapshot {
             held.clear();
         }

@@ -42,8 +42,43 @@ impl Server {
         now: Instant,
     ) -> usize {
         self.advance(now);
+        let listening = self.listening(topic);
+        for &id in &listening {
+            self.fail_changes_of(id, topic, again_after);
+            self.push_system(id, topic, &system("postgres_changes", "error", message, topic));
+        }
+        self.settle();
+        listening.len()
+    }
+
+    /// Lets the row changes of a topic stop without a word, as a restart of what follows the
+    /// database does: its channels get none, and are told that they flow when `again_after` is
+    /// over; to how many channels that happens. Protocol §5.4.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::server::{Server, ServerConfig};
+    /// # use realtime_proto::Instant;
+    /// # let now = Instant::EPOCH;
+    /// # let mut server = Server::new(ServerConfig::default(), 0, now);
+    /// server.restart_changes("realtime:room", Duration::from_secs(5), now);
+    /// ```
+    pub fn restart_changes(&mut self, topic: &str, again_after: Duration, now: Instant) -> usize {
+        self.advance(now);
+        let listening = self.listening(topic);
+        for &id in &listening {
+            self.fail_changes_of(id, topic, Some(again_after));
+        }
+        self.settle();
+        listening.len()
+    }
+
+    /// The sessions whose channel of a topic has row changes, or is about to.
+    fn listening(&self, topic: &str) -> Vec<SessionId> {
         let sessions = self.sessions.iter();
-        let listening: Vec<SessionId> = sessions
+        sessions
             .filter(|(_, session)| match session.channels.get(topic).map(|c| &c.kind) {
                 Some(Kind::Supabase(supabase)) => {
                     matches!(
@@ -54,13 +89,7 @@ impl Server {
                 Some(Kind::Plain) | None => false,
             })
             .map(|(id, _)| *id)
-            .collect();
-        for &id in &listening {
-            self.fail_changes_of(id, topic, again_after);
-            self.push_system(id, topic, &system("postgres_changes", "error", message, topic));
-        }
-        self.settle();
-        listening.len()
+            .collect()
     }
 
     fn fail_changes_of(&mut self, id: SessionId, topic: &str, again_after: Option<Duration>) {

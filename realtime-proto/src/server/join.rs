@@ -50,12 +50,28 @@ struct Denial {
     reason: String,
     /// How long it took to find out, beside the delay of every refusal.
     found_after: Duration,
-    then: Then,
+    /// Whether the session ends with it.
+    closes: bool,
+}
+
+/// A join that is let in.
+pub(super) struct Admission {
+    topic: String,
+    join_ref: Option<String>,
+    msg_ref: Option<String>,
+    /// What the channel takes for the ref of its join.
+    stored_ref: Option<String>,
+    /// The channel that it replaces.
+    old: Option<Channel>,
+    request: Request,
+    standing: Standing,
+    /// How long after the channel is made its row changes flow.
+    subscribed_after: Duration,
 }
 
 impl<T: Into<String>> From<T> for Denial {
     fn from(reason: T) -> Self {
-        Self { reason: reason.into(), found_after: Duration::ZERO, then: Then::GoOn }
+        Self { reason: reason.into(), found_after: Duration::ZERO, closes: false }
     }
 }
 
@@ -177,7 +193,21 @@ impl Server {
                 self.close_old(id, topic, old);
             }
             Ok(Some((request, standing))) => {
-                self.admit(id, envelope, stored_ref, old, request, standing);
+                let waits = request.wait.is_some() && request.asked.outcome.is_some();
+                let took = self.config.subscribed_after;
+                let [held_for, subscribed_after] =
+                    if waits { [took, Duration::ZERO] } else { [Duration::ZERO, took] };
+                let admission = Admission {
+                    topic: topic.into(),
+                    join_ref: join_ref.map(Into::into),
+                    msg_ref: msg_ref.map(Into::into),
+                    stored_ref: stored_ref.map(Into::into),
+                    old,
+                    request,
+                    standing,
+                    subscribed_after,
+                };
+                self.hold(id, held_for, Then::Admit(Box::new(admission)));
             }
             Err(denial) => {
                 self.refused(id, topic, &denial.reason);
@@ -185,32 +215,29 @@ impl Server {
                 let reply = reply_to(join_ref, msg_ref, topic, &payload);
                 if is_plain {
                     self.send(id, &reply);
-                } else {
+                } else if let Some(reply) = self.encode_for(id, &reply) {
                     let reply_after = denial.found_after + self.config.join_refusal_after;
-                    self.hold(id, &reply, reply_after, denial.then);
+                    let then = match denial.closes {
+                        true => Then::RefuseAndClose(reply),
+                        false => Then::Refuse(reply),
+                    };
+                    self.hold(id, reply_after, then);
                 }
                 self.close_old(id, topic, old);
             }
         }
     }
 
-    fn admit(
-        &mut self,
-        id: SessionId,
-        envelope: &Envelope<'_>,
-        stored_ref: Option<&str>,
-        old: Option<Channel>,
-        request: Request,
-        standing: Standing,
-    ) {
-        let topic = &*envelope.topic;
-        let (join_ref, msg_ref) = (envelope.join_ref.as_deref(), envelope.msg_ref.as_deref());
-        let waits = request.wait.is_some() && request.asked.outcome.is_some();
+    /// Makes the channel of a join. Only from now on it is told what others do.
+    pub(super) fn admit(&mut self, id: SessionId, admission: Admission) {
+        let Admission { topic, join_ref, msg_ref, stored_ref, old, request, standing, .. } =
+            admission;
+        let (topic, stored_ref) = (&*topic, stored_ref.as_deref());
         let postgres = match request.asked.outcome {
             None => Postgres::Off,
             Some(outcome) => Postgres::Subscribing {
                 timer: self.timers.arm(
-                    self.now + self.config.subscribed_after,
+                    self.now + admission.subscribed_after,
                     Timer::Subscribed(id, topic.into()),
                 ),
                 outcome,
@@ -242,9 +269,7 @@ impl Server {
         self.attach(id, topic, channel);
         let response = format!("{{\"postgres_changes\":{}}}", request.asked.reply);
         let payload = Reply::OkWith(&response).payload();
-        let reply = reply_to(join_ref, msg_ref, topic, &payload);
-        let reply_after = if waits { self.config.subscribed_after } else { Duration::ZERO };
-        self.hold(id, &reply, reply_after, Then::GoOn);
+        self.send(id, &reply_to(join_ref.as_deref(), msg_ref.as_deref(), topic, &payload));
         self.close_old(id, topic, old);
         self.watch_token(id, topic);
         if let Wanted::Replay(replay) = request.replay {
@@ -281,7 +306,7 @@ impl Server {
         }
         if is_over {
             let reason = "ClientJoinRateLimitReached: Too many joins per second";
-            return Err(Denial { then: Then::Close, ..reason.into() });
+            return Err(Denial { closes: true, ..reason.into() });
         }
         self.check_join(id, topic, "ChannelRateLimitReached: Too many channels")?;
         let claims = self.claims_of(id, request.token.as_ref()).map_err(BadToken::reason)?;

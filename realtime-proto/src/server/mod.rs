@@ -104,6 +104,7 @@ pub use http::{HttpRequest, HttpResponse};
 pub use policy::{Policy, Rights, Rule, RuleError};
 pub use upgrade::Refusal;
 
+use crate::payload::Payload;
 use crate::rng::Rng;
 use crate::secret::Secret;
 use crate::time::Instant;
@@ -428,6 +429,33 @@ impl Server {
                 .sum(),
             ..self.stats
         }
+    }
+
+    /// Who is present in a topic at this moment, as the payload of a `presence_state`; private
+    /// channels have people of their own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use realtime_proto::Instant;
+    /// use realtime_proto::server::{Server, ServerConfig};
+    ///
+    /// let server = Server::new(ServerConfig::default(), 1, Instant::EPOCH);
+    /// assert_eq!(server.presence_state("realtime:room", false).as_json(), Some("{}"));
+    /// ```
+    #[must_use]
+    pub fn presence_state(&self, topic: &str, private: bool) -> Payload {
+        let rooms = self.topics.get(topic);
+        rooms.map_or_else(Payload::empty, |rooms| {
+            Payload::trusted_json(rooms.room(private).presences.state().into())
+        })
+    }
+
+    /// How many broadcasts it took so far, which [`stats`](Self::stats) tells as well and for which
+    /// it counts everything.
+    #[must_use]
+    pub const fn broadcast_count(&self) -> u64 {
+        self.stats.broadcasts
     }
 
     /// The configuration.

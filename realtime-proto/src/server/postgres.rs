@@ -218,13 +218,11 @@ fn read_filter(text: &str) -> Result<Filter, String> {
         };
         format!("Error parsing `filter` params: [{terms}]")
     })?;
-    let not_evaluated =
-        filter.conditions().iter().find(|condition| !condition.operator().is_evaluated());
-    match not_evaluated {
-        Some(condition) => Err(format!(
-            "Error parsing `filter` params: `{}` is not supported by this server",
-            condition.operator()
-        )),
+    let invalid = filter.conditions().iter().find_map(|condition| condition.regex()?.err());
+    match invalid {
+        Some(error) => {
+            Err(format!("Error parsing `filter` params: invalid regular expression: {error}"))
+        }
         None => Ok(filter),
     }
 }

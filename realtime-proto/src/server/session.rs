@@ -1,6 +1,7 @@
 //! One connection: its channels, its outgoing frames, and the gate a refused join closes.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 
 use super::channel::Channel;
 use super::event::{ServerEvent, ServerTransmit, SessionId};
+use super::join::Admission;
 use super::timer::{Timer, TimerKey};
 use super::{Server, json};
 use crate::secret::Secret;
@@ -39,7 +41,6 @@ pub(super) enum Gate {
     /// is refused, or one that waits for the database.
     Joining {
         timer: TimerKey,
-        reply: Frame,
         mailbox: Mailbox,
         then: Then,
     },
@@ -47,12 +48,14 @@ pub(super) enum Gate {
     Doomed,
 }
 
-/// What follows the reply of a join that holds its session.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What comes when a join has taken its time.
 pub(super) enum Then {
-    GoOn,
-    /// Too many joins a second end the session.
-    Close,
+    /// It is refused.
+    Refuse(Frame),
+    /// It is refused, and was one too many in a second.
+    RefuseAndClose(Frame),
+    /// Its channel is made.
+    Admit(Box<Admission>),
 }
 
 /// What waits for a held session, in order.
@@ -172,6 +175,12 @@ impl Server {
         }
     }
 
+    /// Writes a message in the form of a session's version; `None` where it has no such form.
+    pub(super) fn encode_for(&mut self, id: SessionId, envelope: &Envelope<'_>) -> Option<Frame> {
+        let vsn = self.sessions.get(&id)?.vsn;
+        encode(vsn, envelope, &mut self.buffer)
+    }
+
     /// Sends a reply with a JSON response.
     pub(super) fn reply(
         &mut self,
@@ -223,54 +232,45 @@ impl Server {
         }
     }
 
-    /// Sends the reply to a join after a while, which holds everything behind it.
-    pub(super) fn hold(
-        &mut self,
-        id: SessionId,
-        reply: &Envelope<'_>,
-        reply_after: Duration,
-        then: Then,
-    ) {
-        if reply_after.is_zero() {
-            self.send(id, reply);
-            if then == Then::Close {
-                self.end_session(id, Some((1001, "".into())));
-            }
+    /// Ends a join after a while, which holds everything behind it.
+    pub(super) fn hold(&mut self, id: SessionId, span: Duration, then: Then) {
+        if span.is_zero() {
+            self.finish_join(id, then);
             return;
         }
-        let at = self.now + reply_after;
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        let frame = encode(session.vsn, reply, &mut self.buffer);
-        if let (Some(reply), Gate::Open) = (frame, &session.gate) {
-            session.gate = Gate::Joining {
-                timer: self.timers.arm(at, Timer::Release(id)),
-                reply,
-                mailbox: Mailbox::default(),
-                then,
-            };
+        let at = self.now + span;
+        let session = self.sessions.get_mut(&id);
+        if let Some(session) = session.filter(|session| matches!(session.gate, Gate::Open)) {
+            let timer = self.timers.arm(at, Timer::Release(id));
+            session.gate = Gate::Joining { timer, mailbox: Mailbox::default(), then };
         }
     }
 
-    /// The time of a join is over: the reply goes out, then what waited is worked off.
+    fn finish_join(&mut self, id: SessionId, then: Then) {
+        match then {
+            Then::Refuse(reply) => self.deliver(id, reply),
+            Then::RefuseAndClose(reply) => {
+                self.deliver(id, reply);
+                self.end_session(id, Some((1001, "".into())));
+            }
+            Then::Admit(admission) => self.admit(id, *admission),
+        }
+    }
+
+    /// The time of a join is over: it ends, then what waited is worked off.
     pub(super) fn release(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
         let gate = core::mem::replace(&mut session.gate, Gate::Open);
-        let (reply, mut mailbox, then) = match gate {
-            Gate::Joining { reply, mailbox, then, .. } => (reply, mailbox, then),
+        let (mut mailbox, then) = match gate {
+            Gate::Joining { mailbox, then, .. } => (mailbox, then),
             gate @ (Gate::Open | Gate::Doomed) => {
                 session.gate = gate;
                 return;
             }
         };
-        self.deliver(id, reply);
-        if then == Then::Close {
-            self.end_session(id, Some((1001, "".into())));
-            return;
-        }
+        self.finish_join(id, then);
         while let Some(mail) = mailbox.pop() {
             match mail {
                 Mail::In(frame) => self.process(id, &frame),

@@ -148,6 +148,8 @@ kinds! {
     DatabaseUnavailable, Backoff, "The project's database is not available; the client tries again.";
     /// Replay was asked for in a way the server refuses.
     ReplayRefused, Never, "Ask for replay on a private channel, with a valid start and limit.";
+    /// The server could not read the broadcasts it stores.
+    ReplayFailed, Backoff, "The client joins again, and asks for no replay but the one of the application.";
     /// Row changes cannot be had as asked.
     PostgresRefused, Never, "Check table, column and filter, and that the table is in the publication supabase_realtime.";
     /// Row changes were not ready in time, or the database failed meanwhile.
@@ -237,7 +239,7 @@ const TEXTS: &[(&str, CauseKind)] = {
         ("TimeoutOnRpcCall", DatabaseUnavailable),
         ("ErrorOnRpcCall", DatabaseUnavailable),
         ("MusterJoinError", DatabaseUnavailable),
-        ("UnableToReplayMessages: Realtime was unable", DatabaseUnavailable),
+        ("UnableToReplayMessages: Realtime was unable", ReplayFailed),
         ("UnableToReplayMessages", ReplayRefused),
         ("RealtimeDisabledForConfiguration", PostgresRefused),
         ("Error parsing `filter` params", PostgresRefused),

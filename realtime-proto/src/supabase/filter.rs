@@ -12,6 +12,7 @@ use core::str::FromStr;
 pub use self::builder::{ColumnFilter, FilterBuilder};
 pub use self::text::quote_filter_value;
 use self::text::{read_list, split, unquote};
+use super::regex::Regex;
 use super::row::{Cell, Row, like};
 use crate::payload::Payload;
 
@@ -69,9 +70,9 @@ pub enum Operator {
     Like,
     /// The same, whatever the case.
     Ilike,
-    /// A regular expression; only a real server evaluates it.
+    /// A regular expression of PostgreSQL that fits somewhere in the text.
     Match,
-    /// The same, whatever the case; only a real server evaluates it.
+    /// The same, whatever the case.
     Imatch,
     /// Not equal, where two nulls count as equal; the value `null` is SQL's null.
     IsDistinct,
@@ -183,12 +184,6 @@ impl Operator {
             Self::IsDistinct => "isdistinct",
         }
     }
-
-    /// Whether [`Filter::matches`] can tell; regular expressions are left to real servers.
-    #[must_use]
-    pub const fn is_evaluated(self) -> bool {
-        !matches!(self, Self::Match | Self::Imatch)
-    }
 }
 
 impl fmt::Display for Operator {
@@ -271,6 +266,25 @@ impl Condition {
         self.values.first().map_or("", |value| value)
     }
 
+    /// The regular expression it asks for, or what is wrong with it; `None` when it asks for none.
+    pub(crate) fn regex(&self) -> Option<Result<Regex, String>> {
+        match self.operator {
+            Operator::Match => Some(Regex::new(self.value(), false)),
+            Operator::Imatch => Some(Regex::new(self.value(), true)),
+            Operator::Eq
+            | Operator::Neq
+            | Operator::Lt
+            | Operator::Lte
+            | Operator::Gt
+            | Operator::Gte
+            | Operator::In
+            | Operator::Is
+            | Operator::Like
+            | Operator::Ilike
+            | Operator::IsDistinct => None,
+        }
+    }
+
     /// SQL's three-valued answer: `None` where a null leaves it unknown.
     fn holds(&self, row: &Row<'_>) -> Option<bool> {
         let cell = Cell::read(row.column(&self.column)?);
@@ -302,7 +316,10 @@ impl Condition {
             Operator::Ilike => {
                 cell.text().map(|text| like(&text.to_lowercase(), &self.value().to_lowercase()))
             }
-            Operator::Match | Operator::Imatch => None,
+            Operator::Match | Operator::Imatch => {
+                let regex = self.regex()?.ok()?;
+                cell.text().map(|text| regex.is_match(&text))
+            }
             Operator::IsDistinct => Some(if self.value() == "null" {
                 cell != Cell::Null
             } else {
@@ -353,8 +370,8 @@ impl Filter {
     ///
     /// As in PostgreSQL a comparison with null is not true, and neither is its negation. A column
     /// that the row does not have fails its condition. Numbers are compared as numbers, integers
-    /// exactly, everything else as text. Conditions that are not
-    /// [evaluated](Operator::is_evaluated) never hold.
+    /// exactly, everything else as text. Regular expressions are those of PostgreSQL without
+    /// references back, looks ahead and collating elements; one that cannot be read never holds.
     #[must_use]
     pub fn matches(&self, row: &Payload) -> bool {
         if self.is_empty() {
@@ -612,6 +629,19 @@ mod tests {
         }
         assert!(filter("a=isdistinct.1").matches(&row));
         assert!(!filter("a=isdistinct.null").matches(&row));
+    }
+
+    #[test]
+    fn regular_expressions_are_evaluated() {
+        let row = row(r#"{"t":"Alpha-7","n":120,"z":null}"#);
+        for text in
+            ["t=match.^Al", r"t=match.\d$", "t=imatch.^ALPHA", "t=not.match.^b", "n=match.^1.0$"]
+        {
+            assert!(filter(text).matches(&row), "{text}");
+        }
+        for text in ["t=match.^al", "t=not.imatch.a", "z=match.", "t=match.(", "t=not.match.("] {
+            assert!(!filter(text).matches(&row), "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod http_broadcast;
 mod http_reply;
 mod http_request;
 mod join;
+mod regex;
 mod row;
 mod system;
 pub(crate) mod timestamp;

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use realtime_proto::manager::{LeaseId, Manager, ManagerConfig};
+use realtime_proto::manager::{CleanupId, LeaseId, Manager, ManagerConfig};
 use realtime_proto::supabase::Cause;
 use realtime_proto::wire::{Body, Encoding, Envelope, FrameKind, Sender, Vsn, encode};
 use realtime_proto::{
@@ -106,6 +106,8 @@ struct Siege {
     pushes: BTreeSet<PushId>,
     /// Leases that have not ended, and whether their status was told.
     leases: BTreeMap<LeaseId, bool>,
+    /// Clean-ups whose end was not told yet.
+    cleanups: BTreeSet<CleanupId>,
     shown: String,
 }
 
@@ -161,6 +163,7 @@ impl Siege {
             channels: BTreeMap::new(),
             pushes: BTreeSet::new(),
             leases: BTreeMap::new(),
+            cleanups: BTreeSet::new(),
             shown: String::new(),
         }
     }
@@ -419,7 +422,9 @@ impl Siege {
                         client.close_channel(id, now);
                     });
                 }
-                Machine::Manager(manager) => manager.cleanup_all_channels(now),
+                Machine::Manager(manager) => {
+                    self.cleanups.insert(manager.cleanup_all_channels(now));
+                }
             },
             _ => {}
         }
@@ -434,7 +439,9 @@ impl Siege {
                     assert!(client.close_channel(id, self.now), "{id} is there");
                 }
             }
-            Machine::Manager(manager) => manager.cleanup_all_channels(self.now),
+            Machine::Manager(manager) => {
+                self.cleanups.insert(manager.cleanup_all_channels(self.now));
+            }
         }
         self.drain();
         self.timeout(Duration::ZERO);
@@ -443,6 +450,7 @@ impl Siege {
         assert_eq!(self.channels.len(), 0, "channels that were closed go");
         assert_eq!(self.pushes, BTreeSet::new(), "pushes without an outcome");
         assert_eq!(self.leases.len(), 0, "leases that did not end");
+        assert_eq!(self.cleanups, BTreeSet::new(), "clean-ups whose end was not told");
         assert_eq!(either!(self.machine, machine => machine.stats()).channels, 0);
         let shown = match &mut self.machine {
             Machine::Client(client) => format!("{client:?}"),

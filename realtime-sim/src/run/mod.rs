@@ -10,7 +10,7 @@ use realtime_proto::supabase::{CauseKind, Retry};
 use realtime_proto::{Instant, Payload};
 
 use crate::credentials::{self, BEGIN};
-use crate::host::{Hosted, Log};
+use crate::host::Hosted;
 use crate::oracle::Finding;
 use crate::scenario::{Act, ActorId, Op, Part, Scenario, TopicId};
 use crate::subject::{
@@ -26,8 +26,10 @@ use crate::{Network, NodeId, World};
 pub struct Report {
     /// What does not hold, if something does not.
     pub finding: Option<Finding>,
-    /// The events of the world: messages that arrived, timeouts, things that ended.
-    pub steps: u64,
+    /// What happened: frames that were taken, events that were told, timeouts.
+    pub events: u64,
+    /// How many applications there were.
+    pub actors: usize,
     /// The time that passed in it.
     pub simulated: Duration,
     /// How long after the healing every wanted channel was live; `None` when it was not.
@@ -144,7 +146,7 @@ impl<'a> Stage<'a> {
         let mut world = dress(world);
         world.keeps_findings = true;
         world.listens = true;
-        world.server_log = Log::Dropped;
+        world = world.without_logs();
         world.oracle.follow(&scenario.cast);
         // Each run would be slower, and what one shows another shows, too.
         world.oracle.reads_events = scenario.seed.0 % 16 == 0;
@@ -212,7 +214,8 @@ impl<'a> Stage<'a> {
         };
         Report {
             finding: self.world.finding().cloned(),
-            steps: self.world.steps(),
+            events: self.world.tally().events(),
+            actors: self.actors.len(),
             simulated: self.world.now.since_epoch(),
             time_to_live,
             hash: self.world.trace_hash(),
@@ -415,6 +418,11 @@ impl<'a> Stage<'a> {
         }
         if let Performed::Opened(key) = performed {
             self.world.oracle.on_wanted(node, key);
+            // Who opens a channel again shows there what it showed before.
+            let shown = self.actors[usize::from(who.0)].wanted[&topic].shown;
+            if let Some(number) = shown {
+                self.perform(who, &Command::Track(topic, number));
+            }
         }
     }
 
@@ -468,9 +476,6 @@ impl<'a> Stage<'a> {
             for (topic, wanted) in self.actors[player].wanted.clone() {
                 if wanted.closed {
                     self.open(who, topic);
-                    if let Some(number) = wanted.shown {
-                        self.perform(who, &Command::Track(topic, number));
-                    }
                 } else if matches!(wanted.trouble, Some((_, false))) {
                     if let Some(wanted) = self.actors[player].wanted.get_mut(&topic) {
                         wanted.trouble = None;

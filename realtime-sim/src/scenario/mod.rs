@@ -34,7 +34,7 @@
 
 mod settings;
 mod steps;
-pub(crate) mod swarm;
+mod swarm;
 mod text;
 mod words;
 
@@ -42,6 +42,7 @@ use core::time::Duration;
 
 pub use settings::Settings;
 pub use steps::{Act, ActKind, Data, DataKind, Fault, FaultKind};
+pub use swarm::Profile;
 pub use text::ScenarioError;
 pub use words::{ActorId, CloseCode, Garbage, Refusal, ServerId, Shutting, TopicId, UpgradeStatus};
 
@@ -152,6 +153,11 @@ pub enum Op {
     Data(Data),
     /// Something goes wrong.
     Fault(Fault),
+}
+
+/// Spans that are easier to think about than this one, the simplest first.
+pub(crate) fn simpler_spans(span: Duration) -> Vec<Duration> {
+    words::Word::simpler(&span)
 }
 
 impl Scenario {

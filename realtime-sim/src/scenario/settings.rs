@@ -56,7 +56,7 @@ macro_rules! settings {
             }
 
             /// The same with one setting as usual.
-            pub(super) fn simpler(&self) -> Vec<Self> {
+            pub(crate) fn simpler(&self) -> Vec<Self> {
                 let default = Self::default();
                 let mut found = Vec::new();
                 $(if self.$field != default.$field {

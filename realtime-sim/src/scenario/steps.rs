@@ -108,7 +108,7 @@ macro_rules! steps {
             }
 
             /// The same step with one parameter that is simpler.
-            pub(super) fn simpler(&self) -> Vec<Self> {
+            pub(crate) fn simpler(&self) -> Vec<Self> {
                 match self {
                     $(Self::$variant { $($field),* } => {
                         #[allow(unused_mut, reason = "some kinds have no parameter")]

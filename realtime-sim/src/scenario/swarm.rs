@@ -12,6 +12,48 @@ use crate::subject::is_for_managers;
 
 const NAMES: [&str; 4] = ["ana", "ben", "cleo", "dan"];
 
+/// What kind of scenarios seeds make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Profile {
+    /// Each seed draws which faults there are, how many and how close.
+    #[default]
+    Swarm,
+    /// Few faults far apart, so that runs get deep.
+    Calm,
+    /// Many faults close together, so that nothing comes to rest.
+    Storm,
+}
+
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 3] = [Self::Swarm, Self::Calm, Self::Storm];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Swarm => "swarm",
+            Self::Calm => "calm",
+            Self::Storm => "storm",
+        }
+    }
+
+    /// The scenario that a seed makes with this profile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use realtime_sim::{Profile, Scenario, Seed};
+    ///
+    /// assert_eq!(Profile::Swarm.scenario(Seed(7)), Scenario::of_seed(Seed(7)));
+    /// assert_ne!(Profile::Storm.scenario(Seed(7)), Scenario::of_seed(Seed(7)));
+    /// ```
+    #[must_use]
+    pub fn scenario(self, seed: Seed) -> Scenario {
+        draw(seed, self, &mut Draw::new(seed.child("scenario", 0)))
+    }
+}
+
 impl Scenario {
     /// The scenario of a seed. Most seeds have few kinds of fault, so that some runs get deep and
     /// others never come to rest.
@@ -27,28 +69,37 @@ impl Scenario {
     /// ```
     #[must_use]
     pub fn of_seed(seed: Seed) -> Self {
-        draw(seed, &mut Draw::new(seed.child("scenario", 0)))
+        Profile::Swarm.scenario(seed)
     }
 
     /// The scenario that a fuzzer chose.
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Self {
-        draw(Seed(0), &mut Draw::chosen(bytes))
+        draw(Seed(0), Profile::Swarm, &mut Draw::chosen(bytes))
     }
 }
 
-fn draw(seed: Seed, draw: &mut Draw) -> Scenario {
+fn draw(seed: Seed, profile: Profile, draw: &mut Draw) -> Scenario {
     let cast = draw_cast(draw);
     let mut steps = Vec::new();
     for at in 0..cast.actors.len() {
         begin(ActorId(at as u8), draw, &cast, &mut steps);
     }
-    let faults = enabled(draw);
+    let faults = enabled(profile, draw);
     let acts = subset(draw, ActKind::ALL, 2);
-    // How often what kind of step comes, and how far apart.
-    let weights = [1 + draw.below(8), 1 + draw.below(6), draw.below(8)];
-    let pace = [50, 300, 1_500, 6_000, 20_000][draw.below(5) as usize];
-    for _ in 0..8 + draw.below(60) {
+    // How often what kind of step comes, how far apart, and how many there are.
+    let mut weights = [1 + draw.below(8), 1 + draw.below(6), draw.below(8)];
+    let mut pace = [50, 300, 1_500, 6_000, 20_000][draw.below(5) as usize];
+    let mut count = 8 + draw.below(60);
+    match profile {
+        Profile::Swarm => {}
+        Profile::Calm => {
+            (weights[2], pace) = (1, pace.max(6_000));
+            count *= 4;
+        }
+        Profile::Storm => (weights[2], pace) = (20, pace.min(1_500)),
+    }
+    for _ in 0..count {
         if draw.is_over() {
             break;
         }
@@ -134,9 +185,14 @@ fn begin(who: ActorId, draw: &mut Draw, cast: &Cast, steps: &mut Vec<Step>) {
     }
 }
 
-/// The kinds of fault of a seed: none of them, a few, or many.
-fn enabled(draw: &mut Draw) -> Vec<FaultKind> {
-    let one_in = [40, 12, 4][draw.below(3) as usize];
+/// The kinds of fault of a seed: hardly any, a few, or many.
+fn enabled(profile: Profile, draw: &mut Draw) -> Vec<FaultKind> {
+    let drawn = [40, 12, 4][draw.below(3) as usize];
+    let one_in = match profile {
+        Profile::Swarm => drawn,
+        Profile::Calm => 12,
+        Profile::Storm => 2,
+    };
     subset(draw, FaultKind::ALL, one_in)
 }
 

@@ -73,7 +73,7 @@ impl Cast {
         words
     }
 
-    fn read_op(&self, words: &[&str]) -> Result<Op, String> {
+    pub(crate) fn read_op(&self, words: &[&str]) -> Result<Op, String> {
         let [first, rest @ ..] = words else { return Err("a step is missing".into()) };
         if *first == "database" {
             let [word, rest @ ..] = rest else { return Err("what does the database do?".into()) };
@@ -113,6 +113,17 @@ impl TopicSpec {
             4 => &mut self.rows,
             _ => &mut self.wait,
         }
+    }
+
+    /// The same topic with one flag less, for each that it has.
+    pub(crate) fn plainer(&self) -> Vec<Self> {
+        let flags = self.flags().into_iter().enumerate().filter(|(_, is_set)| *is_set);
+        let without = |(at, _)| {
+            let mut plainer = self.clone();
+            *plainer.flag_mut(at) = false;
+            plainer
+        };
+        flags.map(without).collect()
     }
 
     fn read(words: &[&str]) -> Result<Self, String> {

@@ -344,7 +344,7 @@ mod tests {
     use smol::net::TcpStream;
 
     use super::*;
-    use crate::tls::TlsConfig;
+    use crate::connector::Connector;
     use crate::transport::dial;
     use crate::websocket::WebSocket;
 
@@ -354,7 +354,7 @@ mod tests {
 
     async fn join(server: &DevServerHandle) -> WebSocket {
         let url = format!("{}/websocket?vsn=2.0.0", server.url());
-        let mut socket = dial(&url, &TlsConfig::default()).await.unwrap();
+        let mut socket = dial(&url, &Connector::default()).await.unwrap();
         let join = r#"["1","1","realtime:room","phx_join",{"config":{"postgres_changes":[
             {"event":"*","schema":"public","table":"messages"}]}}]"#;
         socket.start_send(Frame::text(join)).unwrap();
@@ -466,7 +466,7 @@ mod tests {
             let server = start();
             server.configure(|config| config.sessions_max = 0).await.unwrap();
             let url = format!("{}/websocket?vsn=2.0.0", server.url());
-            let refused = dial(&url, &TlsConfig::default()).await.unwrap_err();
+            let refused = dial(&url, &Connector::default()).await.unwrap_err();
             assert!(matches!(refused, CloseReason::Refused { status: 429, .. }));
         });
     }
@@ -545,7 +545,7 @@ mod tests {
         smol::block_on(async {
             let server = start();
             let url = format!("ws://{}/elsewhere", server.local_addr());
-            let refused = dial(&url, &TlsConfig::default()).await.unwrap_err();
+            let refused = dial(&url, &Connector::default()).await.unwrap_err();
             assert!(matches!(refused, CloseReason::Refused { status: 404, .. }));
         });
     }

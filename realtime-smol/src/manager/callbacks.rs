@@ -9,6 +9,7 @@ use realtime_proto::supabase::{Broadcast, Cause, Change, ChangeKind};
 use realtime_proto::{Gap, Payload, PayloadError};
 use serde::de::DeserializeOwned;
 use smol::Task;
+use smol::future::poll_once;
 use smol::stream::StreamExt;
 
 use super::lease::Lease;
@@ -40,8 +41,8 @@ pub enum ListenError {
 /// What to call as an entity's row changes and as broadcasts about it come.
 ///
 /// A callback that panics is logged and called again with the next event; no other listener
-/// notices. All of them run one after the other, away from the task that owns the connections: a
-/// slow one delays its own, and is told by [`ListenError::Missed`] when it was too slow.
+/// notices. All of one lease run one after the other, on a thread of smol's pool for what blocks: a
+/// slow or blocking one delays its own, and is told by [`ListenError::Missed`] when it was too slow.
 ///
 /// # Examples
 ///
@@ -136,12 +137,16 @@ pub struct Listening {
 
 /// Something that takes the events of a lease: callbacks, or a type of the application's own.
 pub trait Listener: Send + 'static {
-    /// Takes one event, or how many were missed.
+    /// Takes one event, or how many were missed. It may block; a panic ends the listener and
+    /// releases the lease.
     fn handle(&mut self, delivery: Delivery<LeaseEvent>);
 }
 
+/// The most events that are handled before other listeners have their turn on the thread.
+const BATCH_MAX: usize = 64;
+
 impl Lease {
-    /// Has callbacks called with what comes, on smol's global executor.
+    /// Has callbacks called with what comes, on smol's global executor and its pool of threads.
     pub fn listen(self, listener: impl Listener) -> Listening {
         Listening { _task: smol::spawn(self.listen_with_driver(listener)) }
     }
@@ -150,10 +155,24 @@ impl Lease {
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped releases the lease; no callback is interrupted.
+    /// A future that is dropped releases the lease; a callback that runs just then runs to its end.
     pub async fn listen_with_driver(mut self, mut listener: impl Listener) {
+        let log = self.log.clone();
+        let span = log.span_of(&self.key);
         while let Some(delivery) = self.next().await {
-            listener.handle(delivery);
+            let (log, span) = (log.clone(), span.clone());
+            let mut batch = vec![delivery];
+            while batch.len() < BATCH_MAX {
+                let Some(Some(delivery)) = poll_once(self.next()).await else { break };
+                batch.push(delivery);
+            }
+            listener = smol::unblock(move || {
+                log.within(&span, || {
+                    batch.into_iter().for_each(|delivery| listener.handle(delivery));
+                });
+                listener
+            })
+            .await;
         }
     }
 }

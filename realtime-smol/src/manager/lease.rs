@@ -3,10 +3,12 @@
 use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use std::sync::Arc;
 
 use realtime_proto::manager::{EntityKey, LeaseEvent, LeaseId};
 use smol::stream::Stream;
 
+use super::log::Log;
 use super::task::Task;
 use crate::commands::Commands;
 use crate::error::Error;
@@ -18,14 +20,15 @@ use crate::mailbox::{Delivery, Mailbox};
 pub struct Lease {
     pub(super) commands: Commands<Task>,
     pub(super) id: LeaseId,
-    pub(super) key: EntityKey,
+    pub(super) key: Arc<EntityKey>,
     pub(super) events: Mailbox<LeaseEvent>,
+    pub(super) log: Log,
 }
 
 impl Lease {
     /// Whose channel it is and what it is for.
     #[must_use]
-    pub const fn key(&self) -> &EntityKey {
+    pub fn key(&self) -> &EntityKey {
         &self.key
     }
 
@@ -60,7 +63,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let id = self.id;
         self.commands.post(move |task, now| {
-            task.listeners.remove(&id);
+            // Its listener goes with the event of its end.
             task.manager.release(id, now);
         });
     }

@@ -10,13 +10,16 @@ use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use std::sync::Arc;
 
 pub use callbacks::{EntityCallbacks, ListenError, Listener, Listening, PresenceCallbacks};
 pub use lease::Lease;
+use log::Log;
 use realtime_proto::manager::{
-    self as proto, ActiveChannel, ChannelStats, Entity, EntityKey, EntityOptions, LeaseId,
-    ManagerConfig, ManagerError, ManagerEvent, PresenceOptions, User,
+    self as proto, ActiveChannel, ChannelStats, CleanupId, Entity, EntityKey, EntityOptions,
+    LeaseId, ManagerConfig, ManagerError, ManagerEvent, PresenceOptions, SendOptions, User,
 };
+use realtime_proto::supabase::{BroadcastApi, BroadcastRequest};
 use realtime_proto::{Instant, Payload, Secret, Stats};
 pub use shared::{manager, set_up};
 use smol::stream::Stream;
@@ -24,10 +27,12 @@ use task::{Listener as Holder, Task};
 
 use crate::clock::{self, Clock};
 use crate::commands::Commands;
+use crate::connector::Connector;
 use crate::driver::Driver;
 use crate::error::{Error, answer};
 use crate::mailbox::{Delivery, Mailbox, mailbox};
 use crate::options::Options;
+use crate::transport;
 
 /// A handle on the one place that owns every realtime channel of an application; clones share it.
 ///
@@ -58,6 +63,8 @@ use crate::options::Options;
 #[derive(Clone)]
 pub struct Manager {
     commands: Commands<Task>,
+    connector: Connector,
+    log: Log,
     events_queued_max: usize,
 }
 
@@ -77,7 +84,8 @@ impl Manager {
 
     /// Makes a manager whose work is done by the future that is returned with it, on any executor.
     ///
-    /// The future ends after the last handle and lease were dropped and the leaves are sent.
+    /// The future ends after the last handle and lease were dropped, when what they asked for was
+    /// sent and the connections are closed.
     pub fn connect_with_driver(
         config: ManagerConfig,
         options: &Options,
@@ -85,10 +93,18 @@ impl Manager {
         let clock = Clock::start();
         let mut manager = proto::Manager::new(config, clock::entropy(), clock.now());
         manager.set_unix_time(clock::unix_time(), clock.now());
-        manager.connect(clock.now());
-        let task = Task::new(manager);
-        let (driver, commands) = Driver::new(task, |()| (), clock, options.driver());
-        (Self { commands, events_queued_max: options.events_queued_max }, driver)
+        let (tokens, due) = options.tokens().unzip();
+        if tokens.is_none() {
+            manager.connect(clock.now());
+        }
+        let task = Task::new(manager, due);
+        let config = options.driver();
+        let connector = config.connector.clone();
+        let (driver, commands) = Driver::new(task, |()| (), clock, config);
+        let driver = options.surround(driver, tokens, commands.downgrade());
+        let log = Log::new(options.logger.clone());
+        let events_queued_max = options.events_queued_max;
+        (Self { commands, connector, log, events_queued_max }, driver)
     }
 
     /// Listens to the row of an entity and to the broadcasts about it.
@@ -197,15 +213,72 @@ impl Manager {
         event: &str,
         payload: Payload,
     ) -> Result<(), Error> {
+        self.broadcast_with(entity, event, payload, SendOptions::default()).await.map(drop)
+    }
+
+    /// Broadcasts as [`broadcast`](Self::broadcast) does, with options; returns the response of the
+    /// server's `ok`, which is empty on a channel without `ack`.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast), and [`Error::Refused`] when the server refused it.
+    ///
+    /// # Cancel safety
+    ///
+    /// The message is sent all the same when the future is dropped after its first poll.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn send(manager: realtime_smol::Manager) -> Result<(), Box<dyn std::error::Error>> {
+    /// use realtime_smol::proto::Payload;
+    /// use realtime_smol::proto::manager::{ChannelSettings, Entity, SendOptions};
+    ///
+    /// let order = Entity::new("order", "7");
+    /// let acknowledged = ChannelSettings { ack: true, ..ChannelSettings::default() };
+    /// let options = SendOptions { channel: Some(acknowledged), ..SendOptions::default() };
+    /// manager.broadcast_with(&order, "paid", Payload::json(&7)?, options).await?;
+    /// println!("the server has it");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn broadcast_with(
+        &self,
+        entity: &Entity,
+        event: &str,
+        payload: Payload,
+        options: SendOptions,
+    ) -> Result<Payload, Error> {
         let (answers, answered) = smol::channel::bounded(1);
         let (entity, event) = (entity.clone(), event.to_owned());
         let pushed = self.commands.call(move |task, now| {
-            let push = task.manager.broadcast(&entity, &event, payload, now)?;
+            let push = task.manager.broadcast_with(&entity, &event, payload, options, now)?;
             task.answers.insert(push, answers);
             Ok::<(), Error>(())
         });
         pushed.await??;
-        answer(answered.recv().await.map_err(|_| Error::Stopped)?).map(drop)
+        answer(answered.recv().await.map_err(|_| Error::Stopped)?)
+    }
+
+    /// What makes requests for broadcasts over HTTP, as the same user; the topic of an entity is
+    /// that of its [`EntityKey`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] when the manager has been shut down.
+    pub async fn broadcast_api(&self) -> Result<BroadcastApi, Error> {
+        Ok(self.commands.call(|task, _| task.manager.broadcast_api()).await?)
+    }
+
+    /// Sends a request for broadcasts over HTTP, as
+    /// [`Client::broadcast_http`](crate::Client::broadcast_http).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotTaken`] with the server's words, [`Error::Unreachable`] when it could not be
+    /// asked or did not answer within 10 s.
+    pub async fn broadcast_http(&self, request: &BroadcastRequest) -> Result<(), Error> {
+        transport::post(request, &self.connector).await
     }
 
     /// The users present on an entity as the server sees them, one entry a user however many
@@ -280,7 +353,7 @@ impl Manager {
     }
 
     /// Ends every lease and leaves every channel; returns when the leaves were acknowledged or
-    /// timed out.
+    /// timed out. What is asked for meanwhile is opened anew, and not waited for.
     ///
     /// # Errors
     ///
@@ -288,30 +361,47 @@ impl Manager {
     ///
     /// # Cancel safety
     ///
-    /// The clean-up goes on when the future is dropped.
+    /// The clean-up goes on when the future is dropped after its first poll.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn log_out(manager: realtime_smol::Manager) -> Result<(), realtime_smol::Error> {
+    /// manager.cleanup_all_channels().await?;
+    /// manager.set_access_token(None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn cleanup_all_channels(&self) -> Result<(), Error> {
-        let (done, ended) = smol::channel::bounded::<()>(1);
-        self.commands
-            .call(move |task, now| {
-                task.manager.cleanup_all_channels(now);
-                task.cleanups.push(done);
-                task.end_cleanups();
-            })
-            .await?;
-        // The sender is dropped when there is no channel any more.
-        match ended.recv().await {
-            Ok(()) | Err(_) => Ok(()),
-        }
+        self.cleanup(proto::Manager::cleanup_all_channels).await
     }
 
-    /// The same for the channels of one tenant, without waiting for the leaves.
+    /// The same for the channels of one tenant.
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`] when the manager has been shut down.
+    /// [`Error::Stopped`] when the manager was shut down meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// The clean-up goes on when the future is dropped after its first poll.
     pub async fn cleanup_tenant(&self, tenant: &str) -> Result<(), Error> {
         let tenant = tenant.to_owned();
-        Ok(self.commands.call(move |task, now| task.manager.cleanup_tenant(&tenant, now)).await?)
+        self.cleanup(move |manager, now| manager.cleanup_tenant(&tenant, now)).await
+    }
+
+    async fn cleanup(
+        &self,
+        begin: impl FnOnce(&mut proto::Manager, Instant) -> CleanupId + Send + 'static,
+    ) -> Result<(), Error> {
+        let (done, ended) = smol::channel::bounded(1);
+        self.commands
+            .call(move |task, now| {
+                let cleanup = begin(&mut task.manager, now);
+                task.cleanups.insert(cleanup, done);
+            })
+            .await?;
+        ended.recv().await.map_err(|_| Error::Stopped)
     }
 
     /// What happens to the connections and to every channel from now on, after one event for each
@@ -401,12 +491,13 @@ impl Manager {
         + 'static,
     ) -> Result<Lease, Error> {
         let (sender, events) = mailbox(self.events_queued_max);
-        let commands = self.commands.clone();
+        let (commands, log) = (self.commands.clone(), self.log.clone());
         let lease = self.commands.call(move |task, now| {
             let (id, key) = ask(&mut task.manager, now)?;
-            task.listeners.insert(id, Holder::new(sender));
+            let key = Arc::new(key);
+            task.listeners.insert(id, Holder::new(Arc::clone(&key), sender));
             // When the caller is gone, dropping the lease inside the answer releases it.
-            Ok(Lease { commands, id, key, events })
+            Ok(Lease { commands, id, key, events, log })
         });
         lease.await?
     }

@@ -1,15 +1,21 @@
 //! The machine of a manager, and whom its events concern.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use realtime_proto::manager::{ChannelStatus, LeaseEvent, LeaseId, Manager, ManagerEvent};
-use realtime_proto::{CloseReason, ConnectionId, Frame, Instant, Outcome, PushId, SocketId};
+use realtime_proto::manager::{
+    ChannelStatus, CleanupId, EntityKey, LeaseEvent, LeaseId, Manager, ManagerEvent,
+};
+use realtime_proto::{
+    CloseReason, ConnectionId, Frame, Instant, Outcome, PushId, Secret, SocketId,
+};
 
 use super::log;
 use crate::clock;
 use crate::driver::{Machine, Request};
 use crate::error::Error;
 use crate::mailbox::Sender;
+use crate::tokens::{Due, TokenUser};
 use crate::waiters::{Waiters, Waiting};
 
 /// The machine and whom its events concern, owned by one task.
@@ -21,32 +27,36 @@ pub(super) struct Task {
     observers: Vec<Sender<ManagerEvent>>,
     /// The last word on each connection.
     connections: BTreeMap<ConnectionId, ManagerEvent>,
-    /// Who waits for the last channel to be gone; dropping them tells.
-    pub(super) cleanups: Vec<smol::channel::Sender<()>>,
+    /// Who waits for the end of a clean-up.
+    pub(super) cleanups: BTreeMap<CleanupId, smol::channel::Sender<()>>,
+    /// Who is told that an access token may be due.
+    tokens: Option<Due>,
 }
 
 /// The holder of a lease.
 pub(super) struct Listener {
+    key: Arc<EntityKey>,
     sender: Sender<LeaseEvent>,
     status: ChannelStatus,
     waiting: Waiters,
 }
 
 impl Listener {
-    pub(super) fn new(sender: Sender<LeaseEvent>) -> Self {
-        Self { sender, status: ChannelStatus::Connecting, waiting: Waiters::default() }
+    pub(super) fn new(key: Arc<EntityKey>, sender: Sender<LeaseEvent>) -> Self {
+        Self { key, sender, status: ChannelStatus::Connecting, waiting: Waiters::default() }
     }
 }
 
 impl Task {
-    pub(super) fn new(manager: Manager) -> Self {
+    pub(super) fn new(manager: Manager, tokens: Option<Due>) -> Self {
         Self {
             manager,
             listeners: BTreeMap::new(),
             answers: BTreeMap::new(),
             observers: Vec::new(),
             connections: BTreeMap::new(),
-            cleanups: Vec::new(),
+            cleanups: BTreeMap::new(),
+            tokens,
         }
     }
 
@@ -54,7 +64,9 @@ impl Task {
     pub(super) fn observe(&mut self, observer: Sender<ManagerEvent>) {
         let there = self.manager.connections();
         self.connections.retain(|id, _| there.iter().any(|connection| connection.id == *id));
-        self.connections.values().for_each(|event| observer.send(event.clone()));
+        for event in self.connections.values() {
+            observer.send(event.clone());
+        }
         self.observers.push(observer);
     }
 
@@ -69,7 +81,7 @@ impl Task {
 
     fn on_lease_event(&mut self, id: LeaseId, event: LeaseEvent) {
         let Some(listener) = self.listeners.get_mut(&id) else { return };
-        log::lease(id, &event);
+        log::lease(id, &listener.key, &event);
         let last = event == LeaseEvent::Ended;
         let mut over = last.then_some(Err(Error::Closed));
         if let LeaseEvent::Status(status) = &event {
@@ -79,27 +91,47 @@ impl Task {
         if let Some(result) = over {
             core::mem::take(&mut listener.waiting).end(&result);
         }
-        listener.sender.send(event);
+        if listener.sender.send(event) {
+            log::slow(id, &listener.key);
+        }
         if last {
             self.listeners.remove(&id);
         }
     }
 
+    fn ask_for_token(&self, event: &ManagerEvent) {
+        let Some(tokens) = &self.tokens else { return };
+        if let ManagerEvent::TokenNeeded { .. } = event {
+            tokens.tell_needed();
+        } else if let ManagerEvent::Heartbeat { .. }
+        | ManagerEvent::Disconnected { retry_at: Some(_), .. } = event
+        {
+            tokens.tell();
+        }
+    }
+
     fn on_manager_event(&mut self, event: ManagerEvent) {
         log::manager(&event);
+        self.ask_for_token(&event);
         self.observers.retain(Sender::is_wanted);
-        self.observers.iter().for_each(|observer| observer.send(event.clone()));
+        for observer in &self.observers {
+            observer.send(event.clone());
+        }
         if let ManagerEvent::Connected { connection }
         | ManagerEvent::Disconnected { connection, .. } = event
         {
             self.connections.insert(connection, event);
         }
     }
+}
 
-    pub(super) fn end_cleanups(&mut self) {
-        if !self.cleanups.is_empty() && self.manager.active_channels().next().is_none() {
-            self.cleanups.clear();
-        }
+impl TokenUser for Task {
+    fn set_access_token(&mut self, token: Option<Secret>, now: Instant) {
+        self.manager.set_access_token(token, now);
+    }
+
+    fn connect(&mut self, now: Instant) {
+        self.manager.connect(now);
     }
 }
 
@@ -123,17 +155,14 @@ impl Machine for Task {
 
     fn handle_frame(&mut self, socket: SocketId, frame: Frame, now: Instant) {
         self.manager.handle_frame(socket, frame, now);
-        self.end_cleanups();
     }
 
     fn handle_close(&mut self, socket: SocketId, reason: CloseReason, now: Instant) {
         self.manager.handle_close(socket, reason, now);
-        self.end_cleanups();
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         self.manager.handle_timeout(now);
-        self.end_cleanups();
     }
 
     fn poll_transmit(&mut self) -> Option<Request<SocketId>> {
@@ -145,9 +174,14 @@ impl Machine for Task {
         if let ManagerEvent::Lease(id, event) = event {
             self.on_lease_event(id, event);
         } else if let ManagerEvent::PushEnded { push, outcome } = event {
+            log::push(push, &outcome);
             if let Some(answers) = self.answers.remove(&push) {
                 // The caller may have stopped waiting, which is no fault.
                 let _ = answers.try_send(outcome);
+            }
+        } else if let ManagerEvent::CleanedUp { cleanup } = event {
+            if let Some(done) = self.cleanups.remove(&cleanup) {
+                let _ = done.try_send(());
             }
         } else {
             self.on_manager_event(event);

@@ -15,6 +15,7 @@
 //! [`Replay`] plays one [`Connection`] of it to a [`Client`](realtime_proto::Client) and keeps
 //! what that told. It needs neither network nor time.
 
+mod player;
 mod replay;
 mod told;
 

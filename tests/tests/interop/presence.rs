@@ -229,6 +229,18 @@ fn npm_applies_a_diff_held_for_a_join_that_ended_to_the_next_snapshot_and_ours_d
     assert_eq!(npms[4], ours[4]);
 }
 
+/// What comes before the answer to a join was told to an older one, which the server shuts down
+/// before it makes the next: whoever leaves in between is taken back by nobody.
+#[test]
+fn npm_applies_a_diff_that_came_before_the_join_was_accepted_and_ours_does_not() {
+    let Some(mut npm) = Script::start("presence") else { return };
+    let steps = [Step::Cut, joins(BEN), Step::Ok, state(ANA)];
+    let [npms, ours] = both(&mut npm, false, &steps);
+    assert_eq!((keys(&npms[3]), keys(&ours[3])), (vec!["ana", "ben"], vec!["ana"]));
+    let [npms, ours] = both(&mut npm, true, &steps);
+    assert_eq!(npms[3], ours[3]);
+}
+
 /// What comes between a crash and the next join belongs to no join (G4). Both agree again with
 /// the next snapshot.
 #[test]

@@ -322,3 +322,19 @@ fn row_changes_that_fail_for_now_come_back_and_those_that_fail_for_good_do_not()
     assert_eq!(rig.server.change(&change, rig.now), 0);
     assert_eq!(rig.server.fail_changes("realtime:d", text, None, rig.now), 0);
 }
+
+#[test]
+fn row_changes_that_stop_without_a_word_come_back_with_one() {
+    let mut rig = Rig::new();
+    let alice = rig.open(V2);
+    rig.join(alice, "realtime:d", &format!("{{{TODOS}}}"));
+    rig.wait(Duration::from_secs(1));
+    rig.sent();
+    let change = row_change(r#"{"table":"todos","type":"INSERT","record":{"id":1}}"#);
+    assert_eq!(rig.server.restart_changes("realtime:d", Duration::from_secs(5), rig.now), 1);
+    assert_eq!(rig.sent(), []);
+    assert_eq!(rig.server.change(&change, rig.now), 0);
+    rig.wait(Duration::from_secs(5));
+    assert!(rig.sent_to(alice)[0].contains("Subscribed to PostgreSQL"));
+    assert_eq!(rig.server.change(&change, rig.now), 1);
+}

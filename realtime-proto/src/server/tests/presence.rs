@@ -143,3 +143,33 @@ fn the_sixth_presence_message_of_a_window_closes_the_channel_without_a_reply() {
     }
     assert_eq!(rig.server.stats().channels, 1);
 }
+
+#[test]
+fn a_join_that_waits_is_told_who_is_there_at_its_end_and_nothing_of_what_came_before() {
+    let mut rig = Rig::with(ServerConfig {
+        subscribed_after: Duration::from_secs(3),
+        ..ServerConfig::default()
+    });
+    let (alice, bob, eve) = (rig.open(V2), rig.open(V2), rig.open(V2));
+    for (session, key) in [(bob, "bob"), (eve, "eve")] {
+        rig.join(session, "realtime:p", &format!(r#"{{"presence":{{"key":"{key}"}}}}"#));
+        rig.presence(session, "2", r#"{"event":"track","payload":{}}"#);
+    }
+    rig.send(
+        alice,
+        r#"["1","1","realtime:p","phx_join",{"config":{"presence":{"enabled":true},
+            "postgres_changes":[{"event":"*","schema":"public","table":"todos"}],
+            "postgres_changes_options":{"wait":true}}}]"#,
+    );
+    rig.presence(eve, "3", r#"{"event":"untrack"}"#);
+    rig.wait(Duration::from_secs(3));
+    let sent = rig.sent_to(alice);
+    assert!(sent.iter().all(|text| !text.contains("presence_diff")), "{sent:?}");
+    let state = sent.iter().find(|text| text.contains("presence_state")).unwrap();
+    let state = payload(state);
+    assert_eq!(state.as_object().unwrap().keys().collect::<Vec<_>>(), ["bob"]);
+    let kept: Value = rig.server.presence_state("realtime:p", false).to().unwrap();
+    assert_eq!(kept, state);
+    let nobody = rig.server.presence_state("realtime:p", true);
+    assert_eq!(nobody.as_json(), Some("{}"), "private channels are another world");
+}

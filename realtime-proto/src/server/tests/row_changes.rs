@@ -130,8 +130,9 @@ fn one_bad_binding_fails_them_all_in_the_words_of_a_real_server() {
             "Column selection is not supported for wildcard subscriptions. Provide an explicit schema and table name.",
         ),
         (
-            r#"{"event":"*","schema":"public","table":"todos","filter":"id=match.^a"}"#,
-            "Error parsing `filter` params: `match` is not supported by this server",
+            r#"{"event":"*","schema":"public","table":"todos","filter":"id=match.(a"}"#,
+            "Error parsing `filter` params: invalid regular expression: parentheses () not \
+             balanced",
         ),
     ] {
         rig.join(

@@ -3,9 +3,12 @@
 
 mod coverage;
 mod explore;
+mod failure;
+mod progress;
 mod replay;
 mod run;
 mod shrink;
+mod source;
 mod speed;
 mod timeline;
 mod trace;

@@ -2,18 +2,42 @@
 
 use std::process::ExitCode;
 
-use realtime_sim::{Scenario, Seed, run_traced};
+use realtime_sim::{Profile, run_recorded};
+
+use crate::source::{Source, profile};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The seed.
-    seed: Seed,
+    /// A seed, or the file of a scenario.
+    source: Source,
+    /// What kind of scenario a seed makes.
+    #[arg(long, value_parser = profile, default_value = "swarm")]
+    profile: Profile,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let scenario = Scenario::of_seed(arguments.seed);
-    println!("{scenario}");
-    let report = run_traced(&scenario, |line| println!("{line}"));
-    println!("{report:?}");
+    let scenario = match arguments.source.scenario(arguments.profile) {
+        Ok(scenario) => scenario,
+        Err(mistake) => {
+            eprintln!("error: {mistake}");
+            return ExitCode::from(2);
+        }
+    };
+    std::panic::set_hook(Box::new(|_| {}));
+    let (report, records) = run_recorded(&scenario);
+    for record in &records {
+        if arguments.json {
+            println!("{}", record.to_json());
+        } else {
+            println!("{record}");
+        }
+    }
+    if let Some(finding) = report.finding {
+        eprintln!("failed: {finding}");
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use realtime_sim::{Scenario, Seed, run as run_scenario};
+use realtime_sim::{Scenario, Seed, run as run_scenario, shrink};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -46,6 +46,9 @@ struct Found {
     /// The steps of the scenario, once it is as small as it still fails.
     steps: usize,
 }
+
+/// After so many runs a scenario is small enough.
+const SHRINK_RUNS_MAX: u32 = 3_000;
 
 type Outcome<T> = Result<T, String>;
 
@@ -256,7 +259,11 @@ fn hunt_here(from: u64, to: u64) -> ExitCode {
     for seed in from..to {
         let scenario = Scenario::of_seed(Seed(seed));
         if let Some(finding) = run_scenario(&scenario).finding {
-            println!("{seed} {} {}", finding.rule, scenario.steps.len());
+            let fails = |scenario: &Scenario| {
+                run_scenario(scenario).finding.is_some_and(|found| found.rule == finding.rule)
+            };
+            let (small, _) = shrink(&scenario, SHRINK_RUNS_MAX, fails);
+            println!("{seed} {} {}", finding.rule, small.steps.len());
             break;
         }
     }

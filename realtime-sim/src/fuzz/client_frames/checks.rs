@@ -139,6 +139,9 @@ impl Siege {
             ManagerEvent::PushEnded { push, outcome } => {
                 assert!(self.pushes.remove(&push), "{push} ended before; now as {outcome:?}");
             }
+            ManagerEvent::CleanedUp { cleanup } => {
+                assert!(self.cleanups.remove(&cleanup), "the end of {cleanup} is told twice");
+            }
             ManagerEvent::Lease(lease, event) => {
                 let Some(told) = self.leases.get_mut(&lease) else {
                     panic!("{event:?} of {lease}, which has ended");
@@ -159,6 +162,7 @@ impl Siege {
                 *told = true;
             }
             ManagerEvent::Channel { .. }
+            | ManagerEvent::Heartbeat { .. }
             | ManagerEvent::TokenNeeded { .. }
             | ManagerEvent::Violation(_) => {}
             other => panic!("an event nobody knows: {other:?}"),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use realtime_proto::manager::Entity;
+use realtime_proto::supabase::ChangeEvent;
 use realtime_proto::wire::{Sender, Vsn};
 
 use crate::serve_arguments::ServeArguments;
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Serve(Box<ServeArguments>),
     /// Print row changes and broadcasts of an entity as they come.
     Listen(EntityArguments),
+    /// Join one channel, with all that can be asked of it, and print what it tells.
+    Channel(ChannelArguments),
     /// Be present on an entity, and print who else is.
     Presence(PresenceArguments),
     /// Broadcast one message to everyone who listens to an entity.
@@ -84,6 +87,51 @@ impl EntityArguments {
             None => self.entity.clone(),
         }
     }
+}
+
+/// Which channel, and what is asked of it.
+#[derive(Args)]
+pub(crate) struct ChannelArguments {
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+    /// The topic, for instance realtime:room; one without `realtime:` is a plain Phoenix one.
+    pub(crate) topic: String,
+    /// The access token.
+    #[arg(long, env = "REALTIME_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Have policies decide who may join, read and write.
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// Also replay what was stored in the last so many seconds.
+    #[arg(long, value_name = "S", requires = "private")]
+    pub(crate) replay: Option<u64>,
+    /// Be live only once broadcasts of the database arrive.
+    #[arg(long)]
+    pub(crate) replication: bool,
+    /// Row changes of a table, of the schema public if none is named; once for each table.
+    #[arg(long, value_name = "[SCHEMA.]TABLE")]
+    pub(crate) table: Vec<String>,
+    /// Which kind of row changes.
+    #[arg(long, value_name = "EVENT", requires = "table", value_parser = parse_event)]
+    pub(crate) event: Option<ChangeEvent>,
+    /// Only row changes that these conditions let through, for instance 'id=gt.5,done=is.true'.
+    #[arg(long, value_name = "CONDITIONS", requires = "table")]
+    pub(crate) filter: Option<String>,
+    /// Only these columns, and the primary key.
+    #[arg(long, value_name = "COLUMNS", requires = "table", value_delimiter = ',')]
+    pub(crate) select: Vec<String>,
+    /// Have the join answered only when row changes flow.
+    #[arg(long, requires = "table")]
+    pub(crate) wait: bool,
+    /// Print who is present.
+    #[arg(long)]
+    pub(crate) presence: bool,
+    /// Be present, with this JSON object to show.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) track: Option<String>,
+    /// The key to be present under; without it the server chooses one.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
 }
 
 #[derive(Args)]
@@ -145,6 +193,12 @@ fn parse_vsn(text: &str) -> Result<Vsn, String> {
     // `1` and `2` are what people type.
     let full = if text.contains('.') { text.to_owned() } else { format!("{text}.0.0") };
     Vsn::parse(&full).ok_or_else(|| "there are versions 1.0.0 and 2.0.0".to_owned())
+}
+
+fn parse_event(text: &str) -> Result<ChangeEvent, String> {
+    let all = [ChangeEvent::All, ChangeEvent::Insert, ChangeEvent::Update, ChangeEvent::Delete];
+    let found = all.into_iter().find(|event| event.as_str().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| "there are INSERT, UPDATE, DELETE and *".to_owned())
 }
 
 fn parse_entity(text: &str) -> Result<Entity, String> {

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod broadcast;
+mod channel;
 mod demo;
 mod inspect;
 mod listen;
@@ -12,6 +13,7 @@ mod replay;
 mod serve;
 mod serve_arguments;
 mod session;
+mod told;
 
 use std::io::{self, BufWriter};
 use std::process::ExitCode;
@@ -40,6 +42,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Demo(demo) => smol::block_on(demo::run(demo, output)),
         Command::Serve(serve) => smol::block_on(serve::run(&serve, output)),
         Command::Listen(listen) => smol::block_on(listen::run(listen, output)),
+        Command::Channel(channel) => smol::block_on(channel::run(channel, output)),
         Command::Presence(presence) => smol::block_on(presence::run(presence, output)),
         Command::Broadcast(broadcast) => smol::block_on(broadcast::run(broadcast, output)),
         Command::Replay(arguments) => replay::run(&arguments, output),

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use realtime_proto::supabase::{Cause, CauseKind};
-use realtime_proto::{ChannelEvent, ChannelId, Event, Member, Meta, Outcome};
+use realtime_proto::{ChannelEvent, ChannelId, Event, Meta, Outcome};
 use realtime_smol::recording::{Connection, Recording, Replay, Step};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::ReplayArguments;
-use crate::listen::{describe_broadcast, describe_change, describe_gap, describe_recovery, value};
 use crate::output::{Failure, Output};
+use crate::told::{caused, describe_event, said, value};
 
 pub(crate) fn run(arguments: &ReplayArguments, output: &Output) -> Result<(), Failure> {
     let file = &arguments.file;
@@ -136,80 +135,23 @@ impl<'a> Teller<'a> {
 
     fn tell_of_channel(&mut self, topic: &'a str, event: &ChannelEvent) -> Option<(Value, String)> {
         let seen = self.seen.entry(topic).or_default();
-        Some(match event {
-            ChannelEvent::Joined { response } => {
-                let (mut object, text) = said("joined", "");
-                object["response"] = value(response);
-                (object, text)
-            }
-            ChannelEvent::Live => said("live", ""),
-            ChannelEvent::Broadcast(broadcast) => {
-                seen.broadcasts += 1;
-                describe_broadcast(broadcast)
-            }
-            ChannelEvent::Change { change, .. } => {
-                seen.changes += 1;
-                describe_change(change)
-            }
-            ChannelEvent::Presence(diff) => {
-                let keys = |members: &[Member]| -> Vec<String> {
-                    members.iter().map(|member| member.key.clone()).collect()
-                };
-                let (joined, updated, left) =
-                    (keys(&diff.joined), keys(&diff.updated), keys(&diff.left));
-                let words = [("joined", &joined), ("updated", &updated), ("left", &left)]
-                    .into_iter()
-                    .filter(|(_, keys)| !keys.is_empty())
-                    .map(|(word, keys)| format!("{word} {}", keys.join(", ")));
-                let words: Vec<String> = words.collect();
-                let object = json!({
-                    "event": "presence", "joined": joined, "updated": updated, "left": left,
-                    "synced": diff.synced,
-                });
-                (object, format!("{:<13} {}", "presence", words.join("; ")))
-            }
-            ChannelEvent::System(system) => {
-                let status = format!("{:?}", system.status).to_lowercase();
-                let text = format!("{:<13} {status}: {}", "system", system.message);
-                let object = json!({
-                    "event": "system", "extension": system.extension, "status": status,
-                    "message": system.message,
-                });
-                (object, text)
-            }
-            ChannelEvent::Message { event, payload } => {
-                let text = format!("{:<13} {event} {payload:?}", "message");
-                (json!({ "event": "message", "name": event, "payload": value(payload) }), text)
-            }
-            ChannelEvent::Gap(gap) => describe_gap(gap),
-            ChannelEvent::Recovered(recovery) => describe_recovery(recovery),
-            ChannelEvent::ChangesStopped { cause, .. } => caused("changes_stopped", cause),
-            ChannelEvent::Errored { cause, .. } => caused("errored", cause),
-            ChannelEvent::Closed { cause } if cause.kind == CauseKind::Requested => {
-                said("left", "")
-            }
-            ChannelEvent::Closed { cause } => caused("closed", cause),
-            ChannelEvent::TrackRefused { response } => {
-                let (mut object, text) = said("track_refused", &format!("{response:?}"));
-                object["response"] = value(response);
-                (object, text)
-            }
-            ChannelEvent::PushEnded { push, outcome } => {
-                let pushed = self.replay.pushes.iter().find(|made| made.push == *push)?;
-                let word = match outcome {
-                    Outcome::Replied { status, .. } => status.to_string(),
-                    Outcome::Sent
-                    | Outcome::TimedOut
-                    | Outcome::Interrupted
-                    | Outcome::Dropped
-                    | Outcome::Expired
-                    | _ => format!("{outcome:?}").to_lowercase(),
-                };
-                let text = format!("{:<13} {} {word}", "push", pushed.event);
-                (json!({ "event": "push", "name": pushed.event, "outcome": word }), text)
-            }
-            ChannelEvent::PresenceCalls(_) | _ => return None,
-        })
+        seen.broadcasts += usize::from(matches!(event, ChannelEvent::Broadcast(_)));
+        seen.changes += usize::from(matches!(event, ChannelEvent::Change { .. }));
+        let ChannelEvent::PushEnded { push, outcome } = event else {
+            return describe_event(event);
+        };
+        let pushed = self.replay.pushes.iter().find(|made| made.push == *push)?;
+        let word = match outcome {
+            Outcome::Replied { status, .. } => status.to_string(),
+            Outcome::Sent
+            | Outcome::TimedOut
+            | Outcome::Interrupted
+            | Outcome::Dropped
+            | Outcome::Expired
+            | _ => format!("{outcome:?}").to_lowercase(),
+        };
+        let text = format!("{:<13} {} {word}", "push", pushed.event);
+        Some((json!({ "event": "push", "name": pushed.event, "outcome": word }), text))
     }
 
     /// The topic of a recorded frame, as far as it has one.
@@ -246,16 +188,4 @@ impl<'a> Teller<'a> {
 
 fn meta(meta: &Meta) -> Value {
     value(&meta.value)
-}
-
-fn said(event: &str, words: &str) -> (Value, String) {
-    (json!({ "event": event }), format!("{event:<13} {words}"))
-}
-
-fn caused(event: &str, cause: &Cause) -> (Value, String) {
-    let object = json!({
-        "event": event,
-        "cause": { "kind": cause.kind.to_string(), "text": cause.text, "advice": cause.kind.advice() },
-    });
-    (object, format!("{event:<13} {cause}"))
 }

@@ -17,7 +17,7 @@ use crate::arguments::ServerArguments;
 use crate::output::Failure;
 
 /// How long the leaves may take at the end.
-const FAREWELL: Duration = Duration::from_secs(3);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(3);
 
 /// A manager that is connected, and the task that drives it.
 pub(crate) struct Session {

@@ -14,9 +14,9 @@ use smol::future::FutureExt;
 use super::Matches;
 use super::viewer::{Seen, Viewer};
 use crate::arguments::ServerArguments;
-use crate::listen::{describe_broadcast, describe_change, value};
 use crate::output::{Failure, Output};
 use crate::session::describe;
+use crate::told::{describe_broadcast, describe_change, value};
 
 /// How long one expectation may take.
 const PATIENCE: Duration = Duration::from_secs(6);
