@@ -121,6 +121,8 @@ impl Manager {
             }
             // The server tries again by itself.
             ChannelEvent::ChangesStopped { .. } => self.set_status(id, ChannelStatus::Connected),
+            // Until the next join is accepted nothing flows.
+            ChannelEvent::Rejoining { .. } => self.set_status(id, ChannelStatus::Connected),
             ChannelEvent::Errored { cause, retry_at } => self.on_errored(id, cause, retry_at),
             ChannelEvent::Closed { cause } => self.on_closed(id, wire, cause),
             ChannelEvent::Broadcast(broadcast) => {
@@ -150,7 +152,6 @@ impl Manager {
             // Entities have no messages of their own, and pushes were taken out above.
             ChannelEvent::Message { .. }
             | ChannelEvent::PushEnded { .. }
-            | ChannelEvent::Rejoining { .. }
             | ChannelEvent::PresenceCalls(_) => {}
         }
     }

@@ -174,6 +174,8 @@ impl Manager {
 
     /// Takes a listener in and tells it how things are.
     pub(super) fn hold(&mut self, id: KeyId, holder: Holder, now: Instant) -> LeaseId {
+        // What it asks for may have the channel join again, and then it is not live.
+        self.pump(now);
         let lease = self.registry.hold(id, holder);
         let shared = self.shared(id);
         let first = shared.first_event();
