@@ -98,7 +98,13 @@ impl Conduct {
                 manners.sockets.clear();
             }
             Command::Token(token) => manners.token = token.map(Into::into),
-            _ => {}
+            Command::Open(_)
+            | Command::Close(_)
+            | Command::Send(..)
+            | Command::Track(..)
+            | Command::Untrack(_)
+            | Command::Rebind(_)
+            | Command::Rejoin(_) => {}
         }
     }
 
@@ -276,19 +282,16 @@ impl Conduct {
     }
 
     pub(super) fn on_server_told(&mut self, server: usize, event: &ServerEvent) {
-        match event {
-            ServerEvent::Joined { session, topic } => {
-                if let Some((_, topics)) = self.joined.get_mut(&(server, *session)) {
-                    topics.insert(topic.clone());
-                }
+        if let ServerEvent::Joined { session, topic } = event {
+            if let Some((_, topics)) = self.joined.get_mut(&(server, *session)) {
+                topics.insert(topic.clone());
             }
-            ServerEvent::Left { session, topic } => {
-                if let Some((_, topics)) = self.joined.get_mut(&(server, *session)) {
-                    topics.remove(topic);
-                }
+        } else if let ServerEvent::Left { session, topic } = event {
+            if let Some((_, topics)) = self.joined.get_mut(&(server, *session)) {
+                topics.remove(topic);
             }
-            ServerEvent::Closed { session } => drop(self.joined.remove(&(server, *session))),
-            _ => {}
+        } else if let ServerEvent::Closed { session } = event {
+            self.joined.remove(&(server, *session));
         }
     }
 
