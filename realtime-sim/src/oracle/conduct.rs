@@ -356,3 +356,160 @@ fn token_of<'a>(envelope: &'a Envelope<'_>) -> Option<&'a str> {
     let (_, behind) = text.split_once("\"access_token\":\"")?;
     behind.split_once('"').map(|(token, _)| token)
 }
+
+#[cfg(test)]
+mod tests {
+    use realtime_proto::Frame;
+    use realtime_proto::wire::Sender;
+
+    use super::*;
+    use crate::oracle::read;
+
+    const ANA: NodeId = NodeId(0);
+    const LINK: u64 = 7;
+
+    const fn at(seconds: u64) -> Instant {
+        Instant::from_epoch(Duration::from_secs(seconds))
+    }
+
+    /// A node that wants to be connected and has begun to.
+    fn connecting() -> Conduct {
+        let mut conduct = Conduct::default();
+        conduct.on_asked(ANA, &Command::Connect, at(0));
+        assert_eq!(conduct.on_attempt((ANA, 0), LINK, at(0)), Ok(()));
+        conduct
+    }
+
+    fn leaves(conduct: &mut Conduct, text: &'static str) -> Verdict {
+        let frame = Frame::text(text);
+        let envelope = read::read(Sender::Client, &frame).expect("a frame of a client");
+        conduct.on_leaves(ANA, LINK, &envelope, envelope.topic.starts_with("realtime:"))
+    }
+
+    fn arrives(conduct: &mut Conduct, text: &'static str) {
+        let frame = Frame::text(text);
+        let envelope = read::read(Sender::Server, &frame).expect("a frame of a server");
+        conduct.on_arrives(LINK, &envelope);
+    }
+
+    fn ends(conduct: &mut Conduct, cause: CauseKind, after: Option<u64>, now: u64) -> Verdict {
+        conduct.on_disconnected((ANA, 0), cause, after.map(Duration::from_secs), at(now))
+    }
+
+    #[track_caller]
+    fn fails(verdict: Verdict, rule: &str) {
+        assert_eq!(verdict.map_err(|(broken, _)| broken), Err(rule));
+    }
+
+    #[test]
+    fn whoever_disconnected_may_not_connect() {
+        let mut conduct = connecting();
+        conduct.on_asked(ANA, &Command::Disconnect, at(1));
+        fails(conduct.on_attempt((ANA, 0), LINK + 1, at(2)), "manners");
+    }
+
+    #[test]
+    fn who_was_told_to_wait_waits_unless_asked() {
+        let mut conduct = connecting();
+        conduct.on_told_to_wait(LINK, at(5));
+        fails(conduct.on_attempt((ANA, 0), LINK + 1, at(4)), "manners");
+        conduct.on_told_to_wait(LINK, at(9));
+        assert_eq!(conduct.on_attempt((ANA, 0), LINK + 2, at(9)), Ok(()));
+        conduct.on_told_to_wait(LINK, at(19));
+        conduct.on_asked(ANA, &Command::Hint, at(10));
+        assert_eq!(conduct.on_attempt((ANA, 0), LINK + 3, at(10)), Ok(()));
+    }
+
+    #[test]
+    fn equal_delays_are_no_chance() {
+        let mut conduct = connecting();
+        let lost = CauseKind::ConnectionLost;
+        for link in 1..=2 {
+            assert_eq!(ends(&mut conduct, lost, Some(1), 1), Ok(()));
+            assert_eq!(conduct.on_attempt((ANA, 0), LINK + link, at(2)), Ok(()));
+        }
+        fails(ends(&mut conduct, lost, Some(1), 3), "storm");
+    }
+
+    #[test]
+    fn what_comes_back_is_not_given_up() {
+        fails(ends(&mut connecting(), CauseKind::ClosedNormally, None, 1), "G8");
+        assert_eq!(ends(&mut connecting(), CauseKind::NotAnEndpoint, None, 1), Ok(()));
+    }
+
+    #[test]
+    fn one_channel_does_not_cost_the_others_their_connection() {
+        fails(ends(&mut connecting(), CauseKind::ChannelCrashed, Some(1), 1), "manners");
+    }
+
+    #[test]
+    fn only_a_heartbeat_without_an_answer_is_missed() {
+        let missed = CauseKind::HeartbeatTimeout;
+        fails(ends(&mut connecting(), missed, Some(1), 1), "manners");
+        let mut conduct = connecting();
+        assert_eq!(leaves(&mut conduct, r#"[null,"3","phoenix","heartbeat",{}]"#), Ok(()));
+        let answer = r#"[null,"3","phoenix","phx_reply",{"status":"ok","response":{}}]"#;
+        arrives(&mut conduct, answer);
+        fails(ends(&mut conduct, missed, Some(1), 1), "manners");
+        let mut conduct = connecting();
+        assert_eq!(leaves(&mut conduct, r#"[null,"3","phoenix","heartbeat",{}]"#), Ok(()));
+        assert_eq!(ends(&mut conduct, missed, Some(1), 11), Ok(()));
+    }
+
+    #[test]
+    fn a_sleeper_gives_the_server_a_moment() {
+        for (wakes, ends_at, well) in [(50, 50, false), (50, 52, true), (12, 12, true)] {
+            let mut conduct = connecting();
+            assert_eq!(leaves(&mut conduct, r#"[null,"3","phoenix","heartbeat",{}]"#), Ok(()));
+            conduct.on_sleeps(ANA, at(1));
+            conduct.on_woke(ANA, true, at(wakes));
+            let verdict = ends(&mut conduct, CauseKind::HeartbeatTimeout, Some(1), ends_at);
+            assert_eq!(verdict.is_ok(), well, "{wakes} {ends_at}");
+        }
+    }
+
+    #[test]
+    fn joins_carry_the_newest_token() {
+        let mut conduct = connecting();
+        conduct.on_asked(ANA, &Command::Token(Some("new")), at(0));
+        let join = r#"["1","1","realtime:a","phx_join",{"access_token":"old"}]"#;
+        fails(leaves(&mut conduct, join), "token");
+        conduct.on_asked(ANA, &Command::Token(None), at(0));
+        fails(leaves(&mut conduct, join), "token");
+    }
+
+    #[test]
+    fn a_token_that_was_refused_is_not_tried_again() {
+        let join = r#"["1","1","realtime:a","phx_join",{}]"#;
+        let refusal = r#"["1","1","realtime:a","phx_reply",{"status":"error",
+            "response":{"reason":"InvalidJWTToken: Token has expired 3 seconds ago"}}]"#;
+        let mut conduct = connecting();
+        assert_eq!(leaves(&mut conduct, join), Ok(()));
+        arrives(&mut conduct, refusal);
+        fails(leaves(&mut conduct, join), "token");
+        arrives(&mut conduct, refusal);
+        conduct.on_asked(ANA, &Command::Hint, at(1));
+        assert_eq!(leaves(&mut conduct, join), Ok(()), "it was asked to");
+    }
+
+    #[test]
+    fn the_servers_have_what_is_wanted_and_the_newest_token() {
+        let mut conduct = connecting();
+        let mut server = realtime_proto::server::Server::new(
+            realtime_proto::server::ServerConfig::default(),
+            1,
+            at(0),
+        );
+        let session = server.accept("/socket/websocket?vsn=2.0.0", at(0)).expect("room for one");
+        conduct.on_accepted(0, session, ANA);
+        let joined = ServerEvent::Joined { session, topic: "room".into() };
+        conduct.on_server_told(0, &joined);
+        assert_eq!(conduct.settle(|_, _| true), Ok(()));
+        fails(conduct.settle(|_, _| false), "ghost");
+        conduct.on_server_told(0, &ServerEvent::Left { session, topic: "room".into() });
+        assert_eq!(conduct.settle(|_, _| false), Ok(()));
+        conduct.on_asked(ANA, &Command::Token(Some("new")), at(0));
+        assert_eq!(conduct.check_token(ANA, "room", Some("new")), Ok(()));
+        fails(conduct.check_token(ANA, "room", Some("old")), "token");
+    }
+}
