@@ -42,8 +42,8 @@ struct Bug {
 struct Found {
     seed: u64,
     rule: String,
-    /// The steps of the scenario, once it is as small as it still fails.
-    steps: usize,
+    /// The scenario, once it is as small as it still fails.
+    small: Scenario,
 }
 
 /// After so many runs a scenario is small enough.
@@ -80,9 +80,10 @@ fn visit(arguments: &Arguments) -> Outcome<bool> {
             }
         });
         let (what, well) = match &outcome {
-            Ok(Some(found)) => {
-                (format!("seed {}, {}, {} steps", found.seed, found.rule, found.steps), true)
-            }
+            Ok(Some(found)) => (
+                format!("seed {}, {}, {} steps", found.seed, found.rule, found.small.steps.len()),
+                true,
+            ),
             Ok(None) if arguments.check => ("applies and compiles".into(), true),
             Ok(None) => (format!("not found in {} seeds", arguments.seeds), false),
             Err(error) => (error.clone(), false),
@@ -118,7 +119,9 @@ fn page(table: &[(&Bug, bool, Option<Found>)]) -> String {
     for (Bug { name, source, .. }, _, found) in table {
         let (seed, rule, steps) = found.as_ref().map_or_else(
             || ("not found".into(), "".into(), String::new()),
-            |found| (found.seed.to_string(), found.rule.clone(), found.steps.to_string()),
+            |found| {
+                (found.seed.to_string(), found.rule.clone(), found.small.steps.len().to_string())
+            },
         );
         writeln!(page, "| [{name}](zoo/{name}.patch) | {source} | {seed} | {rule} | {steps} |")
             .expect("writing to a String does not fail");
@@ -242,7 +245,8 @@ impl Scratch {
             let mut hunt = Command::new(&sim);
             hunt.args(["zoo", "--hunt-from", &from.to_string(), "--seeds", &seeds.to_string()]);
             let Some(found) = parse(&output(&mut hunt)?) else { break };
-            if run_scenario(&Scenario::of_seed(Seed(found.seed))).finding.is_none() {
+            let played = [&Scenario::of_seed(Seed(found.seed)), &found.small];
+            if played.iter().all(|scenario| run_scenario(scenario).finding.is_none()) {
                 return Ok(Some(found));
             }
             from = found.seed + 1;
@@ -260,7 +264,7 @@ fn hunt_here(from: u64, to: u64) -> ExitCode {
                 run_scenario(scenario).finding.is_some_and(|found| found.rule == finding.rule)
             };
             let (small, _) = shrink(&scenario, SHRINK_RUNS_MAX, fails);
-            println!("{seed} {} {}", finding.rule, small.steps.len());
+            println!("{seed} {}\n{small}", finding.rule);
             break;
         }
     }
@@ -269,9 +273,13 @@ fn hunt_here(from: u64, to: u64) -> ExitCode {
 
 /// Reads what [`hunt_here`] printed; `None` when nothing was found.
 fn parse(printed: &str) -> Option<Found> {
-    let mut words = printed.split_whitespace();
-    let (seed, rule, steps) = (words.next()?, words.next()?, words.next()?);
-    Some(Found { seed: seed.parse().ok()?, rule: rule.into(), steps: steps.parse().ok()? })
+    let (seed, printed) = printed.split_once(' ')?;
+    let (rule, small) = printed.split_once('\n')?;
+    Some(Found {
+        seed: seed.parse().ok()?,
+        rule: rule.into(),
+        small: small.trim_end().parse().ok()?,
+    })
 }
 
 /// What a command prints, or the first lines of why it failed.
