@@ -188,14 +188,16 @@ impl Slot {
         ctx.timers.set(Timer::Join(self.id), ctx.now + timeout);
         ctx.stats.joins += 1;
         self.token_told_at = None;
+        let mut sent = Sent::default();
         if let State::Joined(joined) = &mut self.state {
+            sent.replaces = Some(joined.join_ref);
             let cause = joined.rejoins.take();
             let cause = cause.unwrap_or_else(|| Cause::new(CauseKind::Rejoined));
             self.lower(&cause, ctx);
             ctx.emit(self.id, ChannelEvent::Rejoining { cause });
         }
         self.joins += 1;
-        self.enter(State::Joining { join_ref, sent: Sent::default() }, ctx.now);
+        self.enter(State::Joining { join_ref, sent }, ctx.now);
     }
 
     /// Joins again in turn, because what the channel asks for changed. Another state than joined
@@ -246,7 +248,7 @@ impl Slot {
 
     fn leave_and_fail(&mut self, cause: Cause, ctx: &mut Context) {
         if let (Some(join_ref), Some(connection)) =
-            (self.state.join_ref(), ctx.socket.connection_mut())
+            (self.state.known_join_ref(), ctx.socket.connection_mut())
         {
             let (socket, msg_ref) = (connection.id, connection.make_ref());
             let topic = Arc::clone(&self.topic);
@@ -289,7 +291,7 @@ impl Slot {
     }
 
     fn leave(&mut self, ctx: &mut Context) {
-        let Some(join_ref) = self.state.join_ref() else {
+        let Some(join_ref) = self.state.known_join_ref() else {
             unreachable!("only a joining or joined channel leaves");
         };
         self.lower(&Cause::new(CauseKind::Requested), ctx);

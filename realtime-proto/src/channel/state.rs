@@ -202,6 +202,8 @@ pub(crate) struct Sent {
     pub(crate) presence: bool,
     /// What was missed.
     pub(crate) replay: bool,
+    /// The join of this connection that the server has until this one is written.
+    pub(crate) replaces: Option<Ref>,
 }
 
 /// What is known of an accepted join.
@@ -270,6 +272,15 @@ impl State {
             Self::Errored { .. } => ChannelState::Errored,
             Self::Leaving { .. } => ChannelState::Leaving,
         }
+    }
+
+    /// The join by which the server knows the channel, and by which it is left.
+    pub(crate) fn known_join_ref(&self) -> Option<Ref> {
+        let unwritten = match self {
+            Self::Joining { sent, .. } => sent.replaces,
+            Self::Closed | Self::Joined(_) | Self::Errored { .. } | Self::Leaving { .. } => None,
+        };
+        unwritten.or_else(|| self.join_ref())
     }
 
     /// The join that messages of the server must belong to.

@@ -29,7 +29,7 @@ impl Manager {
         user: Option<&User>,
         now: Instant,
     ) -> Result<KeyId, ManagerError> {
-        self.advance(now);
+        let now = self.advance(now);
         let known = self.registry.id(key);
         let settings = match known {
             Some(id) => self.settle_settings(id, asked, now)?,
