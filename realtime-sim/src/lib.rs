@@ -79,7 +79,7 @@ pub use scenario::{
     Part, Profile, Refusal, Scenario, ScenarioError, ServerId, Settings, Shutting, Step, TopicId,
     TopicSpec, UpgradeStatus,
 };
-pub use seed::{Seed, SeedError};
+pub use seed::{Seed, SeedError, seeds};
 pub use shrink::shrink;
 pub use subject::{
     ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Subject, Told,
