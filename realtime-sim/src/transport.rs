@@ -192,6 +192,9 @@ impl World {
                 self.trace.write_from(now, Who::Node(name), "lost", from, socket, || {
                     format!("socket {socket}: {reason:?}")
                 });
+                if let CloseReason::Refused { retry_after: Some(span), .. } = &reason {
+                    self.oracle.on_told_to_wait(id, clock + *span);
+                }
                 self.oracle.on_socket_gone(id);
                 node.host.handle_close(socket, reason, clock);
                 if node.write_blocked.is_some_and(|(blocked, _)| blocked == id) {
@@ -211,6 +214,7 @@ impl World {
         }
         let slept = core::mem::take(&mut node.sleep);
         self.trace.write(self.now, Who::Node(id), "wakes", (), String::new);
+        self.oracle.on_woke(id, slept == Sleep::Suspended, self.now);
         let due = node.next_deadline(self.now).is_some_and(|at| at <= self.now);
         if due && slept == Sleep::Suspended {
             self.let_time_out(id);
@@ -310,7 +314,9 @@ impl World {
                 let seed = self.seed.child("link", id);
                 let network = self.nodes[node.0].network;
                 let server = self.nodes[node.0].server;
+                let clock = self.nodes[node.0].clock.read(now);
                 self.oracle.on_attempt((node, asked.connection), (id, server), now);
+                self.oracle.on_connects((node, asked.connection), id, clock, now);
                 let link = Link::new(node, (socket, asked.connection), server, network, seed);
                 self.links.insert(id, link);
                 let target = path_and_query(&url).into();

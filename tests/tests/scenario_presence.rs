@@ -298,7 +298,6 @@ fn presence_that_is_enabled_while_the_join_is_under_way_is_asked_for_by_the_next
         peer.take_lines(),
         [
             "ch0.1 joined",
-            "ch0.1 live",
             "ch0.1 rejoining: rejoined",
             "ch0.1 joined",
             "ch0.1 gap of messages from 0.000s to 0.000s: rejoined",
