@@ -275,6 +275,7 @@ impl World {
                 self.trace.write(now, Who::Node(id), "tells", &told, || line);
                 for told in &told {
                     self.oracle.on_told(id, told, clock, now);
+                    self.observer.on_told(id, told);
                 }
                 if self.listens {
                     self.overheard.extend(told.drain(..).map(|told| (id, told)));
@@ -308,6 +309,7 @@ impl World {
                 let network = self.nodes[node.0].network;
                 let server = self.nodes[node.0].server;
                 self.oracle.on_attempt((node, asked.connection), (id, server), now);
+                self.observer.on_attempt(node, asked.connection);
                 let link = Link::new(node, (socket, asked.connection), server, network, seed);
                 self.links.insert(id, link);
                 let target = path_and_query(&url).into();
@@ -324,6 +326,7 @@ impl World {
                         .find("G4", now, || format!("{node} sends on a socket that is not open"));
                 };
                 self.oracle.on_node_sends(node, id, &frame, now);
+                self.observer.on_sends(node, &frame);
                 if self.keeps_logs {
                     let sent = &mut self.nodes[node.0].sent;
                     assert!(sent.len() < SENT_MAX, "{node} sent {SENT_MAX} frames");

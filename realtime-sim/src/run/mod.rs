@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use realtime_proto::supabase::{CauseKind, Retry};
 use realtime_proto::{Instant, Payload};
 
+use crate::coverage::{Condition, Conditions, Course, Coverage, Observer};
 use crate::credentials::{self, BEGIN};
 use crate::host::Hosted;
+use crate::node::Sleep;
 use crate::oracle::Finding;
 use crate::scenario::{Act, ActorId, Op, Part, Scenario, TopicId};
 use crate::subject::{
@@ -36,6 +38,8 @@ pub struct Report {
     pub time_to_live: Option<Duration>,
     /// The hash of the trace.
     pub hash: u64,
+    /// What it reached.
+    pub coverage: Coverage,
 }
 
 /// Runs a scenario with our own client.
@@ -148,6 +152,7 @@ impl<'a> Stage<'a> {
         world.listens = true;
         world = world.without_logs();
         world.oracle.follow(&scenario.cast);
+        world.observer = Observer::of(&scenario.cast);
         let mut stage = Self {
             scenario,
             world,
@@ -183,7 +188,9 @@ impl<'a> Stage<'a> {
 
     /// Gives a client that just started what it starts with: the time, and a token.
     fn dress(&mut self, who: ActorId) {
-        let node = self.actors[usize::from(who.0)].node;
+        let player = &self.actors[usize::from(who.0)];
+        let node = player.node;
+        self.world.observer.on_started(node, player.part);
         self.set_wall(node, BEGIN + self.world.now.since_epoch());
         if self.scenario.cast.settings.tokens {
             self.set_token(who, TOKEN_LIVES);
@@ -217,7 +224,44 @@ impl<'a> Stage<'a> {
             simulated: self.world.now.since_epoch(),
             time_to_live,
             hash: self.world.trace_hash(),
+            coverage: self.reached(time_to_live),
         }
+    }
+
+    /// What the run reached, once it is over.
+    fn reached(&mut self, time_to_live: Option<Duration>) -> Coverage {
+        for player in &self.actors {
+            if let Some(stats) = self.world.nodes[player.node.0].host.stats() {
+                self.world.observer.on_stats(&stats);
+            }
+        }
+        let course = match time_to_live {
+            None => Course::Found,
+            Some(Duration::ZERO) => Course::LiveAtOnce,
+            Some(_) => Course::LiveLater,
+        };
+        self.world.observer.on_course(course);
+        core::mem::take(&mut self.world.observer.coverage)
+    }
+
+    /// How it is with a node at this moment.
+    fn conditions(&self, node: NodeId) -> Conditions {
+        let observer = &self.world.observer;
+        let mut conditions = Conditions::default();
+        if self.world.nodes[node.0].sleep != Sleep::Awake {
+            conditions.insert(Condition::Asleep);
+        }
+        let mut links = self.world.links.values().filter(|link| link.node == node && link.wanted);
+        if links.clone().any(|link| link.open) {
+            conditions = conditions.union(observer.channels(node));
+        }
+        if links.clone().any(|link| !link.open) {
+            conditions.insert(Condition::Connecting);
+        }
+        if links.next().is_none() {
+            conditions = conditions.union(observer.connections(node));
+        }
+        conditions
     }
 
     fn is_over(&self) -> bool {
@@ -320,7 +364,7 @@ impl<'a> Stage<'a> {
                         _ => {}
                     }
                 }
-                Told::Violation => {}
+                Told::Violation | Told::Note(_) => {}
             }
         }
     }
@@ -331,6 +375,7 @@ impl<'a> Stage<'a> {
         if !matches!(command, Command::Send(..) | Command::Track(..) | Command::Untrack(_)) {
             self.world.oracle.on_command(node, self.world.now);
         }
+        self.world.observer.on_command(node, command);
         let performed = self.world.nodes[node.0].host.perform(command, now);
         self.world.flush(node);
         self.listen();
@@ -347,6 +392,8 @@ impl<'a> Stage<'a> {
 
     fn act(&mut self, who: ActorId, act: &Act) {
         let player = usize::from(who.0);
+        let conditions = self.conditions(self.actors[player].node);
+        self.world.observer.on_act(act, conditions);
         match act {
             Act::Connect {} => {
                 self.actors[player].online = true;
@@ -415,6 +462,7 @@ impl<'a> Stage<'a> {
         }
         if let Performed::Opened(key) = performed {
             self.world.oracle.on_wanted(node, key);
+            self.world.observer.on_opened(node, key);
             // Who opens a channel again shows there what it showed before.
             let shown = self.actors[usize::from(who.0)].wanted[&topic].shown;
             if let Some(number) = shown {
@@ -430,6 +478,7 @@ impl<'a> Stage<'a> {
         self.world.oracle.on_send(node, topic, number);
         if self.perform(who, &Command::Send(topic, number)) != Performed::Done {
             self.world.oracle.on_send_refused(node, number, self.world.now);
+            self.world.observer.on_refused();
         }
     }
 
