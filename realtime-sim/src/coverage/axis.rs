@@ -173,6 +173,8 @@ axis! {
         Gap "gap",
         /// With a recovery.
         Recovered "recovered",
+        /// With the end of a push.
+        Push "push ended",
     }
 
     /// How a push ended.
@@ -261,8 +263,6 @@ axis! {
 
     /// How a run went.
     Course {
-        /// Something did not hold.
-        Found "with a finding",
         /// Every wanted channel was live at once after the healing.
         LiveAtOnce "live at the healing",
         /// Every wanted channel became live after the healing.

@@ -1,8 +1,8 @@
 //! What sometimes happens: a simulator that never gets somewhere tests nothing there.
 //!
 //! Each run counts what it reached, and the counts of many runs are added up. What they must have
-//! reached together is all that can be counted, less the [exceptions](excuses), each of which says
-//! why it cannot be.
+//! reached together is all that can be counted, less the exceptions in `excuses`, each of
+//! which says why it cannot be.
 
 mod axis;
 mod excuses;
@@ -41,7 +41,7 @@ impl<R: Axis, C: Axis> Counts<R, C> {
         self.cells.iter_mut().zip(&other.cells).for_each(|(count, more)| *count += more);
     }
 
-    fn table(&self, name: &'static str, excuse: fn(R, C) -> Option<&'static str>) -> Table {
+    fn table(&self, name: &'static str, need: fn(R, C) -> Need) -> Table {
         let pairs = R::ALL.iter().flat_map(|row| C::ALL.iter().map(move |column| (*row, *column)));
         let cells = pairs.zip(&self.cells);
         Table {
@@ -49,7 +49,7 @@ impl<R: Axis, C: Axis> Counts<R, C> {
             rows: R::ALL.iter().map(|row| row.word()).collect(),
             columns: C::ALL.iter().map(|column| column.word()).collect(),
             cells: cells
-                .map(|((row, column), count)| Cell { count: *count, excuse: excuse(row, column) })
+                .map(|((row, column), count)| Cell { count: *count, need: need(row, column) })
                 .collect(),
         }
     }
@@ -57,7 +57,7 @@ impl<R: Axis, C: Axis> Counts<R, C> {
 
 /// Declares the tables: the field, its sets, its name, and what need not be reached.
 macro_rules! tables {
-    ($($field:ident: $row:ty, $column:ty, $name:literal, $excuse:expr;)+) => {
+    ($($field:ident: $row:ty, $column:ty, $name:literal, $need:expr;)+) => {
         /// How often what was reached, in one run or in many.
         ///
         /// # Examples
@@ -93,44 +93,40 @@ macro_rules! tables {
             /// All that is counted, as tables.
             #[must_use]
             pub fn tables(&self) -> Vec<Table> {
-                vec![$(self.$field.table($name, $excuse),)+]
+                vec![$(self.$field.table($name, $need),)+]
             }
         }
     };
 }
 
-const fn none<R, C>(_: R, _: C) -> Option<&'static str>
-where
-    R: Copy,
-    C: Copy,
-{
-    None
+fn all<R, C>(_: R, _: C) -> Need {
+    Need::Required
 }
 
 tables! {
-    connections: ConnectionView, Count, "states of a connection", none;
+    connections: ConnectionView, Count, "states of a connection", all;
     connection_steps: ConnectionView, ConnectionView, "a connection goes from … to …",
         excuses::connection;
-    channels: ChannelView, Count, "states of a channel of a client", none;
+    channels: ChannelView, Count, "states of a channel of a client", all;
     channel_steps: ChannelView, ChannelView, "a channel of a client goes from … to …",
         excuses::channel;
-    leases: ChannelView, Count, "states of a channel of a manager", excuses::lease_state;
+    leases: ChannelView, Count, "states of a channel of a manager", all;
     lease_steps: ChannelView, ChannelView, "a channel of a manager goes from … to …",
         excuses::lease;
     causes: CauseKind, Place, "causes, by where they are told", excuses::cause;
-    faults: FaultKind, Condition, "faults, by how it was with whom they hit", excuses::fault;
-    acts: ActKind, Condition, "acts of applications, by how it was with them", excuses::act;
-    data: DataKind, Count, "what happens in the database", none;
-    close_codes: CloseCode, Count, "close codes of servers", none;
-    statuses: UpgradeStatus, Count, "statuses that refuse an upgrade", none;
-    refusals: Refusal, Count, "words that refuse a join", none;
-    shuttings: Shutting, Count, "words before a channel is closed", none;
-    garbage: Garbage, Count, "frames that should not be", none;
-    sights: Sight, Count, "told to applications", none;
+    faults: FaultKind, Condition, "faults, by how it was with whom they hit", all;
+    acts: ActKind, Condition, "acts of applications, by how it was with them", all;
+    data: DataKind, Count, "what happens in the database", all;
+    close_codes: CloseCode, Count, "close codes of servers", all;
+    statuses: UpgradeStatus, Count, "statuses that refuse an upgrade", all;
+    refusals: Refusal, Count, "words that refuse a join", all;
+    shuttings: Shutting, Count, "words before a channel is closed", all;
+    garbage: Garbage, Count, "frames that should not be", all;
+    sights: Sight, Count, "told to applications", excuses::sight;
     pushes: PushEnd, Count, "ends of pushes", excuses::push;
     violations: ViolationKind, Count, "violations that were told", excuses::violation;
-    silent: Silent, Count, "counted by clients and not told", none;
-    courses: Course, Count, "runs", excuses::course;
+    silent: Silent, Count, "counted by clients and not told", excuses::silent;
+    courses: Course, Count, "runs", all;
 }
 
 /// One set of counts, by one or two properties.
@@ -151,21 +147,32 @@ pub struct Table {
 pub struct Cell {
     /// How often it was reached.
     pub count: u64,
-    /// Why it cannot be reached, in one sentence; `None` for what must be.
-    pub excuse: Option<&'static str>,
+    /// Whether it must be.
+    pub need: Need,
+}
+
+/// Whether something must be reached by many seeds together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It must be.
+    Required,
+    /// It may be, and too seldom to be waited for: why, in one sentence.
+    Rare(&'static str),
+    /// It cannot be: why not, in one sentence.
+    Impossible(&'static str),
 }
 
 impl Cell {
     /// Whether it must be reached and was not.
     #[must_use]
     pub const fn is_missing(&self) -> bool {
-        self.count == 0 && self.excuse.is_none()
+        self.count == 0 && matches!(self.need, Need::Required)
     }
 
     /// Whether it was reached although it is said that it cannot be.
     #[must_use]
     pub const fn is_surprise(&self) -> bool {
-        self.count > 0 && self.excuse.is_some()
+        self.count > 0 && matches!(self.need, Need::Impossible(_))
     }
 }
 
@@ -192,7 +199,7 @@ impl Coverage {
         let mut required = 0;
         let mut missing = 0;
         for cell in tables.iter().flat_map(|table| &table.cells) {
-            required += usize::from(cell.excuse.is_none());
+            required += usize::from(cell.need == Need::Required);
             missing += usize::from(cell.is_missing());
         }
         (required - missing, required)

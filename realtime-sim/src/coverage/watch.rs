@@ -269,17 +269,28 @@ impl Watch {
             Part::Client => (&mut coverage.channels, &mut coverage.channel_steps),
             Part::Manager => (&mut coverage.leases, &mut coverage.lease_steps),
         };
-        // A join that was sent while nobody took events.
-        if next == ChannelView::Joined
-            && matches!(view, ChannelView::Asked | ChannelView::Retrying | ChannelView::Parked)
-        {
-            steps.add(*view, ChannelView::Joining, 1);
-            *view = ChannelView::Joining;
+        if *view == ChannelView::Leaving && next != ChannelView::Gone {
+            // It was told before it was given up, and is taken late.
+            return;
         }
-        if *view != next {
-            steps.add(*view, next, 1);
-            states.add(next, Count, 1);
-            *view = next;
+        let waits =
+            matches!(view, ChannelView::Asked | ChannelView::Retrying | ChannelView::Parked);
+        let between = match (self.part, next) {
+            // A join that was written while nobody took events, or that waits to be.
+            (_, ChannelView::Joined) if waits => Some(ChannelView::Joining),
+            (Part::Client, ChannelView::Retrying) if waits => Some(ChannelView::Joining),
+            (Part::Client, ChannelView::Parked) if *view == ChannelView::Asked => {
+                Some(ChannelView::Joining)
+            }
+            (Part::Manager, ChannelView::Gone) if !waits => Some(ChannelView::Leaving),
+            _ => None,
+        };
+        for next in between.into_iter().chain([next]) {
+            if *view != next {
+                steps.add(*view, next, 1);
+                states.add(next, Count, 1);
+                *view = next;
+            }
         }
         if next == ChannelView::Gone {
             self.channels.remove(&key);
@@ -307,8 +318,8 @@ impl Watch {
                     (_, Some(_)) => ConnectionView::Waiting,
                     (_, None) => ConnectionView::Stopped,
                 };
-                let before = self.connections.get(connection);
-                if matches!(before, Some(ConnectionView::Waiting | ConnectionView::Stopped)) {
+                let was_open = self.connections.get(connection) == Some(&ConnectionView::Open);
+                if !was_open && view != ConnectionView::Offline {
                     self.connection(*connection, ConnectionView::Connecting, coverage);
                 }
                 self.connection(*connection, view, coverage);

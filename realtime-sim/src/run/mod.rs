@@ -235,12 +235,11 @@ impl<'a> Stage<'a> {
                 self.world.observer.on_stats(&stats);
             }
         }
-        let course = match time_to_live {
-            None => Course::Found,
-            Some(Duration::ZERO) => Course::LiveAtOnce,
-            Some(_) => Course::LiveLater,
-        };
-        self.world.observer.on_course(course);
+        if let Some(took) = time_to_live {
+            let at_once = took == Duration::ZERO;
+            let course = if at_once { Course::LiveAtOnce } else { Course::LiveLater };
+            self.world.observer.on_course(course);
+        }
         core::mem::take(&mut self.world.observer.coverage)
     }
 

@@ -31,7 +31,7 @@ fn of_channel(event: &ChannelEvent) -> Notes {
         ChannelEvent::Closed { cause } => one(Note::Cause(Place::Closed, cause.kind)),
         ChannelEvent::Gap(gap) => one(Note::Cause(Place::Gap, gap.why.kind)),
         ChannelEvent::Recovered(recovery) => recovered(recovery),
-        ChannelEvent::PushEnded { outcome, .. } => one(Note::Push(end(outcome))),
+        ChannelEvent::PushEnded { outcome, .. } => push(outcome),
         ChannelEvent::TrackRefused { .. } => one(Note::Sight(Sight::TrackRefused)),
         ChannelEvent::System(_) => one(Note::Sight(Sight::System)),
         _ => notes(None, None),
@@ -44,7 +44,7 @@ pub(super) fn of_manager(event: &ManagerEvent) -> Notes {
     match event {
         ManagerEvent::TokenNeeded { cause, deadline } => token(cause, *deadline),
         ManagerEvent::Violation(what) => one(violation(what)),
-        ManagerEvent::PushEnded { outcome, .. } => one(Note::Push(end(outcome))),
+        ManagerEvent::PushEnded { outcome, .. } => push(outcome),
         ManagerEvent::Lease(_, event) => match event {
             LeaseEvent::Gap(gap) => one(Note::Cause(Place::Gap, gap.why.kind)),
             LeaseEvent::Recovered(recovery) => recovered(recovery),
@@ -67,6 +67,11 @@ fn recovered(recovery: &Recovery) -> Notes {
         _ => Sight::Replayed,
     };
     notes(Some(Note::Cause(Place::Recovered, recovery.why.kind)), Some(Note::Sight(sight)))
+}
+
+fn push(outcome: &Outcome) -> Notes {
+    let cause = outcome.cause().map(|cause| Note::Cause(Place::Push, cause.kind));
+    notes(Some(Note::Push(end(outcome))), cause)
 }
 
 fn end(outcome: &Outcome) -> PushEnd {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use realtime_sim::{Coverage, Profile, Seed, Table, run as run_scenario};
+use realtime_sim::{Coverage, Need, Profile, Seed, Table, run as run_scenario};
 
 use crate::progress::Progress;
 use crate::source::{SeedRange, profile};
@@ -37,8 +37,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
     for table in &tables {
         for (words, cell) in table.pick(|cell| cell.is_surprise()) {
-            let (count, excuse) = (cell.count, cell.excuse.unwrap_or_default());
-            println!("REACHED {count} TIMES  {}: {words}, though {excuse}", table.name);
+            let Need::Impossible(why) = cell.need else { continue };
+            println!("REACHED {} TIMES  {}: {words}, though {why}", cell.count, table.name);
             is_well = false;
         }
     }
@@ -82,10 +82,11 @@ fn print(table: &Table) {
     println!("{}", table.name);
     let cells = |row: usize| {
         let width = table.columns.len();
-        table.cells[row * width..(row + 1) * width].iter().map(|cell| match cell.excuse {
-            Some(_) if cell.count == 0 => "·".to_owned(),
-            None if cell.count == 0 => "NEVER".to_owned(),
-            _ => short(cell.count),
+        table.cells[row * width..(row + 1) * width].iter().map(|cell| match cell.need {
+            _ if cell.count > 0 => short(cell.count),
+            Need::Required => "NEVER".to_owned(),
+            Need::Rare(_) => "0".to_owned(),
+            Need::Impossible(_) => "·".to_owned(),
         })
     };
     let first = table.rows.iter().map(|row| row.chars().count()).max().unwrap_or_default();
