@@ -282,6 +282,7 @@ impl World {
                 self.trace.write(now, Who::Node(id), "tells", &told, || shown.line);
                 for told in &told {
                     self.oracle.on_told(id, told, clock, now);
+                    self.observer.on_told(id, told);
                 }
                 if self.listens {
                     self.overheard.extend(told.drain(..).map(|told| (id, told)));
@@ -317,6 +318,7 @@ impl World {
                 let clock = self.nodes[node.0].clock.read(now);
                 self.oracle.on_attempt((node, asked.connection), (id, server), now);
                 self.oracle.on_connects((node, asked.connection), id, clock, now);
+                self.observer.on_attempt(node, asked.connection);
                 let link = Link::new(node, (socket, asked.connection), server, network, seed);
                 self.links.insert(id, link);
                 let target = path_and_query(&url).into();
@@ -333,6 +335,7 @@ impl World {
                         .find("G4", now, || format!("{node} sends on a socket that is not open"));
                 };
                 self.oracle.on_node_sends(node, id, &frame, now);
+                self.observer.on_sends(node, &frame);
                 if self.keeps_logs {
                     let sent = &mut self.nodes[node.0].sent;
                     assert!(sent.len() < SENT_MAX, "{node} sent {SENT_MAX} frames");
