@@ -469,12 +469,7 @@ impl World {
             return false;
         }
         if let Some(due) = self.agenda.pop_due(now) {
-            match due {
-                Due::Arrival { link, to, parcel } => self.on_arrival(link, to, parcel),
-                Due::Wake(node) => self.wake(node),
-                Due::WriteTimeout { node, link, since } => self.on_write_timeout(node, link, since),
-                Due::Over(lasting) => self.on_over(lasting),
-            }
+            self.come_about(due);
         } else if let Some(server) =
             self.backends.iter().position(|it| it.poll_timeout().is_some_and(|at| at <= now))
         {
@@ -486,6 +481,16 @@ impl World {
         }
         self.complain();
         true
+    }
+
+    /// Something that was planned happens.
+    pub(crate) fn come_about(&mut self, due: Due) {
+        match due {
+            Due::Arrival { link, to, parcel } => self.on_arrival(link, to, parcel),
+            Due::Wake(node) => self.wake(node),
+            Due::WriteTimeout { node, link, since } => self.on_write_timeout(node, link, since),
+            Due::Over(lasting) => self.on_over(lasting),
+        }
     }
 
     /// A world that nobody watches ends with the first thing that does not hold.

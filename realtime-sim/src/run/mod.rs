@@ -2,10 +2,12 @@
 //! accounts at the end.
 
 mod apply;
+mod explore;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+pub use explore::{Beginning, Exploration, Explored, Failure, PathError};
 use realtime_proto::supabase::{CauseKind, Retry};
 use realtime_proto::{Instant, Payload};
 
@@ -202,11 +204,8 @@ impl<'a> Stage<'a> {
         let time_to_live = match played {
             Ok(time_to_live) => time_to_live,
             Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                let text = text.unwrap_or("a panic without words").to_owned();
                 let now = self.world.now;
-                self.world.oracle.find("panic", now, || text);
+                self.world.oracle.find("panic", now, || words_of_panic(&*panic));
                 None
             }
         };
@@ -234,6 +233,11 @@ impl<'a> Stage<'a> {
             self.note(&step.op);
             self.apply(&step.op);
         }
+        self.finish()
+    }
+
+    /// Heals the world, waits until it is live, and has it come to rest and to its end.
+    fn finish(&mut self) -> Option<Duration> {
         if self.is_over() {
             return None;
         }
@@ -598,6 +602,13 @@ impl<'a> Stage<'a> {
             self.data(&data);
         }
     }
+}
+
+/// What a panic said.
+fn words_of_panic(panic: &(dyn core::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").into()
 }
 
 /// A payload that bears a number.
