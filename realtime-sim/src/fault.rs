@@ -207,6 +207,7 @@ impl World {
         let sleeper = &mut self.nodes[node.0];
         if sleeper.sleep == Sleep::Awake {
             (sleeper.sleep, sleeper.sleeps_until) = (sleep, until);
+            self.oracle.on_sleeps(node, self.now);
             self.trace.write(self.now, Who::Node(node), "sleeps", span, || format!("{span:?}"));
             self.agenda.plan(until, Due::Wake(node));
             self.refresh_deadline(node);

@@ -32,8 +32,7 @@ pub(crate) trait Host: fmt::Debug {
     fn poll_request(&mut self) -> Option<Asked>;
     /// Takes one event: to the oracle, to the application, and into the log. Tells whether there
     /// was one; `line` gets it as a line of the trace.
-    fn take_event(&mut self, now: Instant, told: &mut Vec<Told>, line: Option<&mut String>)
-    -> bool;
+    fn take_event(&mut self, now: Instant, told: &mut Vec<Told>, line: Option<&mut Shown>) -> bool;
     fn poll_timeout(&self) -> Option<Instant>;
     fn poll_timer(&self) -> Option<Instant>;
     fn wants_frames(&self) -> bool;
@@ -43,6 +42,15 @@ pub(crate) trait Host: fmt::Debug {
     fn is_live(&mut self, topic: TopicId) -> bool;
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+/// An event as it is printed.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// As a line of the trace.
+    pub(crate) line: String,
+    /// As `Debug` has it.
+    pub(crate) debug: String,
 }
 
 /// A request and the connection it belongs to.
@@ -147,16 +155,11 @@ impl<S: Subject> Host for Hosted<S> {
         Some(Asked { request, connection })
     }
 
-    fn take_event(
-        &mut self,
-        now: Instant,
-        told: &mut Vec<Told>,
-        line: Option<&mut String>,
-    ) -> bool {
+    fn take_event(&mut self, now: Instant, told: &mut Vec<Told>, line: Option<&mut Shown>) -> bool {
         let Some(event) = self.subject.poll_event() else { return false };
         self.subject.tell(&event, told);
         if let Some(line) = line {
-            *line = S::describe(&event);
+            *line = Shown { line: S::describe(&event), debug: format!("{event:?}") };
         }
         if let Some(app) = &mut self.app {
             app.handle_event(&event, &mut self.subject, now);

@@ -132,13 +132,13 @@ impl Slot {
         let (channel, overflow) = (self.id, self.config.overflow);
         let target = Target { channel, topic: &self.topic, joined: Some(join_ref), overflow };
         self.pushes.flush(join_ref, target, ctx);
-        self.check_live(ctx);
-        // What was asked for since the join was written takes another one.
+        // What was asked for since the join was written takes another one, and flows only then.
         if self.config.presence() != sent.presence {
             self.plan_rejoin(PRESENCE_ENABLED, ctx);
         } else if !self.serves_bindings() {
             self.plan_rejoin(BINDINGS_CHANGED, ctx);
         }
+        self.check_live(ctx);
     }
 
     /// Emits `Live` when the last thing that was awaited has come.

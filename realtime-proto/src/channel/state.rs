@@ -243,7 +243,9 @@ pub(crate) enum Rows {
 impl Joined {
     pub(crate) const fn is_live(&self) -> bool {
         let rows_are_in_order = matches!(self.rows, Rows::Unasked | Rows::Flowing);
-        rows_are_in_order && !self.awaits_presence && !self.awaits_replication
+        // What takes another join does not flow on this one.
+        let is_whole = rows_are_in_order && self.rejoins.is_none();
+        is_whole && !self.awaits_presence && !self.awaits_replication
     }
 
     /// The bindings of the channel that the join serves.

@@ -24,6 +24,7 @@ mod deliver;
 mod drive;
 mod entity;
 mod event;
+mod gap;
 mod lease;
 mod people;
 mod pool;
