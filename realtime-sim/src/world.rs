@@ -240,13 +240,25 @@ impl World {
         self.seed.child("node", self.nodes.len() as u64).0
     }
 
-    /// Sets what a node's application does when it is told something; see [`App`].
+    /// Sets the application of a node; it is asked what it makes of each event.
+    ///
+    /// For our own clients there are [`on_client_event`](Self::on_client_event), which takes a
+    /// closure, and [`set_client_app`](Self::set_client_app).
     ///
     /// # Panics
     ///
     /// When the node is not an `S`.
-    pub fn set_app<S: Subject>(&mut self, node: NodeId, app: impl App<S>) {
+    pub fn set_app<S: Subject>(&mut self, node: NodeId, app: impl App<S, S::Event>) {
         self.hosted_mut::<S>(node).set_app(app);
+    }
+
+    /// Sets the application of a client; see [`App`].
+    ///
+    /// # Panics
+    ///
+    /// When the node is not a client.
+    pub fn set_client_app(&mut self, node: NodeId, app: impl App<Client, Event>) {
+        self.hosted_mut::<ClientSubject>(node).set_client_app(app);
     }
 
     /// Sets what the application of a client does when it is told something.

@@ -412,7 +412,7 @@ impl Stage<'_> {
         };
         let seed = self.world.seed.child("restart", u64::from(role.restarts) << 8 | at as u64).0;
         let clock = self.world.nodes[node.0].clock.read(self.world.now);
-        let host = (self.restart)(&role, seed, clock);
+        let host = (self.start)(&role, seed, clock);
         let player = &mut self.world.nodes[node.0];
         player.host = host;
         (player.seen, player.told) = (clock, clock);

@@ -386,7 +386,6 @@ struct Lane {
 }
 
 /// A sequence of steps on its way.
-#[derive(Debug)]
 struct Course<'a> {
     exploration: &'a Exploration,
     stage: Stage<'a>,
