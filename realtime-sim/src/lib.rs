@@ -78,7 +78,10 @@ pub use host::App;
 pub use link::Network;
 pub use node::NodeId;
 pub use oracle::Finding;
-pub use run::{Report, run, run_recorded, run_traced, run_with};
+pub use run::{
+    Beginning, Exploration, Explored, Failure, PathError, Report, run, run_app, run_recorded,
+    run_traced, run_with,
+};
 pub use scenario::{
     Act, ActKind, Actor, ActorId, Cast, CloseCode, Data, DataKind, Fault, FaultKind, Garbage, Op,
     Part, Profile, Refusal, Scenario, ScenarioError, ServerId, Settings, Shutting, Step, TopicId,

@@ -243,13 +243,25 @@ impl World {
         self.seed.child("node", self.nodes.len() as u64).0
     }
 
-    /// Sets what a node's application does when it is told something; see [`App`].
+    /// Sets the application of a node; it is asked what it makes of each event.
+    ///
+    /// For our own clients there are [`on_client_event`](Self::on_client_event), which takes a
+    /// closure, and [`set_client_app`](Self::set_client_app).
     ///
     /// # Panics
     ///
     /// When the node is not an `S`.
-    pub fn set_app<S: Subject>(&mut self, node: NodeId, app: impl App<S>) {
+    pub fn set_app<S: Subject>(&mut self, node: NodeId, app: impl App<S, S::Event>) {
         self.hosted_mut::<S>(node).set_app(app);
+    }
+
+    /// Sets the application of a client; see [`App`].
+    ///
+    /// # Panics
+    ///
+    /// When the node is not a client.
+    pub fn set_client_app(&mut self, node: NodeId, app: impl App<Client, Event>) {
+        self.hosted_mut::<ClientSubject>(node).set_client_app(app);
     }
 
     /// Sets what the application of a client does when it is told something.
@@ -472,12 +484,7 @@ impl World {
             return false;
         }
         if let Some(due) = self.agenda.pop_due(now) {
-            match due {
-                Due::Arrival { link, to, parcel } => self.on_arrival(link, to, parcel),
-                Due::Wake(node) => self.wake(node),
-                Due::WriteTimeout { node, link, since } => self.on_write_timeout(node, link, since),
-                Due::Over(lasting) => self.on_over(lasting),
-            }
+            self.come_about(due);
         } else if let Some(server) =
             self.backends.iter().position(|it| it.poll_timeout().is_some_and(|at| at <= now))
         {
@@ -489,6 +496,16 @@ impl World {
         }
         self.complain();
         true
+    }
+
+    /// Something that was planned happens.
+    pub(crate) fn come_about(&mut self, due: Due) {
+        match due {
+            Due::Arrival { link, to, parcel } => self.on_arrival(link, to, parcel),
+            Due::Wake(node) => self.wake(node),
+            Due::WriteTimeout { node, link, since } => self.on_write_timeout(node, link, since),
+            Due::Over(lasting) => self.on_over(lasting),
+        }
     }
 
     /// A world that nobody watches ends with the first thing that does not hold.

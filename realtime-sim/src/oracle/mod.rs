@@ -246,8 +246,7 @@ impl Oracle {
         let Some(script) = &self.script else { return };
         let post = Post { number, stream: Missed::Changes, stored: false };
         self.accounts.on_passes(post, None, now, |node, topic| {
-            let rows =
-                script.rows_are_judged && script.spec(topic).is_some_and(|spec| spec.rows);
+            let rows = script.rows_are_judged && script.spec(topic).is_some_and(|spec| spec.rows);
             rows.then(|| nodes[node.0].time(now))
         });
     }

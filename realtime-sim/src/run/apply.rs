@@ -435,7 +435,7 @@ impl Stage<'_> {
         };
         let seed = self.world.seed.child("restart", u64::from(role.restarts) << 8 | at as u64).0;
         let clock = self.world.nodes[node.0].clock.read(self.world.now);
-        let host = (self.restart)(&role, seed, clock);
+        let host = (self.start)(&role, seed, clock);
         if let Some(stats) = self.world.nodes[node.0].host.stats() {
             self.world.observer.on_stats(&stats);
         }

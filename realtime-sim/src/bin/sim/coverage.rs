@@ -67,7 +67,7 @@ fn cover(arguments: &Arguments) -> Coverage {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let mut progress = Progress::new(end - first);
+        let mut progress = Progress::new(end - first, None);
         while handles.iter().any(|handle| !handle.is_finished()) {
             std::thread::sleep(Duration::from_millis(50));
             progress.show(next.load(Ordering::Relaxed).min(end) - first, begun.elapsed());
