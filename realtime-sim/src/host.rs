@@ -4,7 +4,7 @@ use core::any::Any;
 use core::fmt;
 use core::time::Duration;
 
-use realtime_proto::{CloseReason, Frame, Instant};
+use realtime_proto::{CloseReason, Frame, Instant, Stats};
 
 use crate::scenario::TopicId;
 use crate::subject::{Command, Performed, Request, Subject, Told};
@@ -39,6 +39,7 @@ pub(crate) trait Host: fmt::Debug {
     fn set_unix_time(&mut self, unix: Duration, now: Instant);
     fn perform(&mut self, command: &Command<'_>, now: Instant) -> Performed;
     fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>>;
+    fn stats(&self) -> Option<Stats>;
     fn is_live(&mut self, topic: TopicId) -> bool;
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
@@ -193,6 +194,10 @@ impl<S: Subject> Host for Hosted<S> {
 
     fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>> {
         self.subject.present(topic)
+    }
+
+    fn stats(&self) -> Option<Stats> {
+        self.subject.stats()
     }
 
     fn is_live(&mut self, topic: TopicId) -> bool {

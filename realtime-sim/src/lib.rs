@@ -53,6 +53,7 @@
 
 mod agenda;
 mod backend;
+mod coverage;
 mod credentials;
 mod fault;
 pub mod fuzz;
@@ -69,6 +70,10 @@ mod trace;
 mod transport;
 mod world;
 
+pub use coverage::{
+    Cell, ChannelView, Condition, ConnectionView, Course, Coverage, Need, Place, PushEnd, Sight,
+    Silent, Table, ViolationKind,
+};
 pub use host::App;
 pub use link::Network;
 pub use node::NodeId;
@@ -79,11 +84,11 @@ pub use scenario::{
     Part, Profile, Refusal, Scenario, ScenarioError, ServerId, Settings, Shutting, Step, TopicId,
     TopicSpec, UpgradeStatus,
 };
-pub use seed::{Seed, SeedError};
+pub use seed::{Seed, SeedError, seeds};
 pub use shrink::shrink;
 pub use subject::{
-    ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Subject, Told,
-    number_of, numbered,
+    ChannelKey, ChannelTold, Command, Missed, Note, Performed, Request, Role, Scripted, Subject,
+    Told, number_of, numbered,
 };
 pub use trace::{Record, Who, describe, describe_for_manager};
 pub use world::{Tally, World};

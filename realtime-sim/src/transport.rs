@@ -282,6 +282,7 @@ impl World {
                 self.trace.write(now, Who::Node(id), "tells", &told, || shown.line);
                 for told in &told {
                     self.oracle.on_told(id, told, clock, now);
+                    self.observer.on_told(id, told);
                 }
                 if self.listens {
                     self.overheard.extend(told.drain(..).map(|told| (id, told)));
@@ -317,6 +318,7 @@ impl World {
                 let clock = self.nodes[node.0].clock.read(now);
                 self.oracle.on_attempt((node, asked.connection), (id, server), now);
                 self.oracle.on_connects((node, asked.connection), id, clock, now);
+                self.observer.on_attempt(node, asked.connection);
                 let link = Link::new(node, (socket, asked.connection), server, network, seed);
                 self.links.insert(id, link);
                 let target = path_and_query(&url).into();
@@ -333,6 +335,7 @@ impl World {
                         .find("G4", now, || format!("{node} sends on a socket that is not open"));
                 };
                 self.oracle.on_node_sends(node, id, &frame, now);
+                self.observer.on_sends(node, &frame);
                 if self.keeps_logs {
                     let sent = &mut self.nodes[node.0].sent;
                     assert!(sent.len() < SENT_MAX, "{node} sent {SENT_MAX} frames");
@@ -409,6 +412,7 @@ impl World {
     /// Carries out what a server asks for, and writes down what it tells.
     pub(crate) fn flush_server(&mut self, server: usize) {
         let now = self.now;
+        self.backends[server].spoken = self.oracle.awaits_words().then(Vec::new);
         while let Some(out) = self.backends[server].poll(now) {
             match out {
                 Out::Frame { session, frame } => {
@@ -420,7 +424,6 @@ impl World {
                             frame.as_bytes(),
                             || describe_frame(&frame, Sender::Server),
                         );
-                        self.oracle.on_server_sends(server, &frame, &self.nodes, now);
                         self.send(id, End::Node, Carried::Frame(frame));
                     }
                 }
@@ -445,6 +448,9 @@ impl World {
                     }
                 }
             }
+        }
+        for frame in self.backends[server].spoken.take().unwrap_or_default() {
+            self.oracle.on_server_says(server, &frame, &self.nodes, now);
         }
     }
 }

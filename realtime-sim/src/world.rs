@@ -9,6 +9,7 @@ use realtime_proto::{Client, Config, Event, Instant};
 
 use crate::agenda::Agenda;
 use crate::backend::Backend;
+use crate::coverage::Observer;
 use crate::host::{App, Host, Hosted, Log};
 use crate::link::{End, Link, Network, Parcel};
 use crate::node::{Node, Sleep};
@@ -78,6 +79,7 @@ pub struct World {
     pub(crate) agenda: Agenda<Due>,
     pub(crate) trace: Trace,
     pub(crate) oracle: Oracle,
+    pub(crate) observer: Observer,
     /// Whether a finding is kept for whoever runs the world instead of ending it.
     pub(crate) keeps_findings: bool,
     /// Whether what nodes are told is overheard by whoever runs the world.
@@ -134,6 +136,7 @@ impl World {
             agenda: Agenda::new(),
             trace: Trace::default(),
             oracle: Oracle::default(),
+            observer: Observer::default(),
             keeps_findings: false,
             listens: false,
             overheard: Vec::new(),

@@ -242,7 +242,8 @@
 //! the age of the oldest in `held`. Label leases ([`EntityOptions::label`]) before you need it.
 //!
 //! *Let callbacks be.* They may block, which delays only their own lease; one that panics is called
-//! again with the next event. A stream has neither cost, and lets you `await`.
+//! again with the next event. Each call costs a hop to a thread of smol's pool; where thousands
+//! listen at once, or you want to `await`, read the lease as a stream.
 //!
 //! [`Cause`]: crate::proto::supabase::Cause
 //! [`ChannelSettings`]: crate::proto::manager::ChannelSettings

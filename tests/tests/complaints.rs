@@ -33,9 +33,15 @@
 //! | supabase-js#1599 | `a_channel_with_rows_is_live_only_when_the_database_says_so` |
 //! | realtime-js#525 | `a_channel_that_waited_for_its_rows_is_live_with_the_answer_to_its_join` |
 //! | supabase-js#1440, phoenix#4248 | `a_topic_is_opened_once_and_again_after_it_was_closed` |
+//! | realtime-js#489 | `three_leases_share_one_wire_channel` |
 //! | realtime-js#169 | `a_component_that_goes_and_comes_back_costs_no_frame` |
+//! | realtime-js#192, supabase#7799 | `an_entity_asked_for_while_its_channel_is_left_is_joined_anew` |
 //! | supabase#12467, supabase-kt#818 | `the_wire_channel_asks_for_the_union_and_each_lease_gets_its_own` |
-//! | supabase-js#1612, supabase-py#1371 | `cleanup_leaves_every_channel_and_ends_every_lease` |
+//! | supabase-js#419, realtime-js#180 | `the_last_release_leaves_after_the_linger` |
+//! | supabase-js#1612 | `unsubscribing_ends_all_leases_of_a_key_and_of_no_other` |
+//! | supabase-py#1371 | `cleanup_leaves_every_channel_and_ends_every_lease` |
+//! | supabase-js#1204, supabase-js#1729 | `a_channel_that_was_made_for_one_send_is_given_up_after_it` |
+//! | supabase-js#1840 | `after_a_clean_up_nothing_is_left_to_wait_for` |
 //! | realtime-js#209 | `a_reply_that_confirms_other_bindings_is_an_error` |
 //! | realtime-js#264 | `a_reply_that_says_null_for_what_was_not_asked_is_no_mismatch` |
 //! | supabase-js#1721 | `row_changes_are_routed_by_the_ids_of_the_current_join_only` |
@@ -49,6 +55,7 @@
 //! | supabase-js#1204, supabase-js#1729 | `a_channel_that_was_opened_for_one_message_leaves_nothing_behind` |
 //! | realtime-js#244, realtime#1030 | `an_update_of_what_somebody_shows_is_one_update_and_no_leave` |
 //! | realtime#1705, agent-skills#466 | `the_sixth_presence_call_within_thirty_seconds_waits_and_brings_the_newest_value` |
+//! | basementstudio#497, flutter_supabase_chat_core#38 | `a_typing_indicator_stays_within_what_the_server_takes` |
 //! | supabase-js#1536, realtime#2196 | `presence_that_is_enabled_late_is_one_visible_rejoin_and_then_everybody_is_seen` |
 //! | realtime#223 | `a_large_value_that_an_update_left_alone_is_missing_and_not_null` |
 //! | realtime-py#213, supabase-swift#585 | `every_join_asks_for_the_bindings_of_its_moment` |
@@ -127,7 +134,7 @@ fn every_complaint_of_the_table_has_its_scenario() {
         assert!(tests.contains(&format!("#[test]\nfn {name}() {{")), "{name}");
         named += 1;
     }
-    assert_eq!(named, 50);
+    assert_eq!(named, 57);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use realtime_proto::server::{ServerConfig, ServerEvent};
 use realtime_proto::supabase::ChangeEvent;
 use realtime_proto::{CloseReason, Instant, Payload, PushId, PushOptions};
 use realtime_sim::{Network, NodeId, World};
+use realtime_tests::dice::Dice;
 use realtime_tests::entities::{config, connected_with, millis, payload, secs};
 
 const SEEDS: u64 = 500;
@@ -55,27 +56,14 @@ impl Model {
     }
 }
 
-/// Numbers from a seed, by splitmix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-
-    fn entity(&mut self) -> Entity {
-        // Ids that would meet in one topic if they were not escaped.
-        let ids = ["1", "2", "1:2", "presence:contact:1", "%3A"];
-        let entity = Entity::new("contact", ids[self.roll(5) as usize]);
-        match self.roll(3) {
-            0 => entity.in_tenant("acme"),
-            1 => entity.in_tenant("acme:subscription"),
-            _ => entity,
-        }
+fn any_entity(dice: &mut Dice) -> Entity {
+    // Ids that would meet in one topic if they were not escaped.
+    let ids = ["1", "2", "1:2", "presence:contact:1", "%3A"];
+    let entity = Entity::new("contact", *dice.pick(&ids));
+    match dice.below(3) {
+        0 => entity.in_tenant("acme"),
+        1 => entity.in_tenant("acme:subscription"),
+        _ => entity,
     }
 }
 
@@ -95,20 +83,20 @@ impl Run {
         let mut world = World::seed(seed).with_network(Network { delay: millis(20), jitter });
         let settings = config().with_channels_per_connection_max(CHANNELS_PER_CONNECTION);
         let node = connected_with(&mut world, settings);
-        Self { world, node, model: Model::default(), dice: Dice(seed), wanted: true, read: 0 }
+        Self { world, node, model: Model::default(), dice: Dice::new(seed), wanted: true, read: 0 }
     }
 
     fn step(&mut self) {
         for key in self.model.keys() {
             self.model.touched.insert(key, self.world.now());
         }
-        match self.dice.roll(29) {
+        match self.dice.below(29) {
             0..=5 => self.subscribe(),
             6..=8 => self.join_presence(),
             9..=12 => self.release(),
             13 | 14 => self.broadcast(),
             15 => {
-                let (entity, node) = (self.dice.entity(), self.node);
+                let (entity, node) = (any_entity(&mut self.dice), self.node);
                 let update = payload(r#"{"n":1}"#);
                 let updated = self.world.manager(node, |manager, now| {
                     manager.update_presence_metadata(&entity, &update, now)
@@ -118,21 +106,21 @@ impl Run {
             }
             16 => self.unsubscribe(),
             17 => {
-                let entity = self.dice.entity();
+                let entity = any_entity(&mut self.dice);
                 let there = self.manager(|manager, now| manager.leave_presence(&entity, now));
                 let key = EntityKey::presence(entity);
                 assert!(there || self.model.holders(&key) == 0);
                 self.model.forget(|held| *held == key);
             }
             18 => {
-                let tenant = ["acme", "acme:subscription"][self.dice.roll(2) as usize];
+                let tenant = ["acme", "acme:subscription"][self.dice.below(2)];
                 self.clean_up(
                     |manager, now| manager.cleanup_tenant(tenant, now),
                     |key| key.entity.tenant() == Some(tenant),
                 );
             }
             19 => {
-                let key = EntityKey::subscription(self.dice.entity());
+                let key = EntityKey::subscription(any_entity(&mut self.dice));
                 self.manager(|manager, now| manager.retry(&key, now)).unwrap();
             }
             20 => {
@@ -145,10 +133,10 @@ impl Run {
                 );
             }
             21..=26 => self.fault(),
-            _ if self.dice.roll(6) == 0 => self.clean_up(Manager::cleanup_all_channels, |_| true),
+            _ if self.dice.below(6) == 0 => self.clean_up(Manager::cleanup_all_channels, |_| true),
             _ => {}
         }
-        let span = [0, 0, 1, 30, 400, 1_500, 5_000][self.dice.roll(7) as usize];
+        let span = [0, 0, 1, 30, 400, 1_500, 5_000][self.dice.below(7)];
         self.world.run_for(millis(span));
         self.read_log();
     }
@@ -156,12 +144,14 @@ impl Run {
     /// Something that is nobody's wish.
     fn fault(&mut self) {
         let now = self.world.now();
-        let topic = EntityKey::subscription(self.dice.entity()).topic();
+        let topic = EntityKey::subscription(any_entity(&mut self.dice)).topic();
         let session = self.world.server_log().iter().rev().find_map(|(_, event)| match event {
             ServerEvent::Joined { session, topic: joined } if *joined == topic => Some(*session),
             _ => None,
         });
-        match self.dice.roll(7) {
+        match self.dice.below(9) {
+            7 => self.world.stall(self.node),
+            8 => self.world.heal(self.node),
             0 | 1 => self.world.cut(self.node),
             2 => {
                 let detail = "no route to host".to_string();
@@ -170,7 +160,7 @@ impl Run {
             }
             3 => {
                 let connections = self.manager(|manager, _| manager.connections());
-                let which = self.dice.roll(connections.len() as u64) as usize;
+                let which = self.dice.below(connections.len());
                 self.world.cut_connection(self.node, connections[which].id);
             }
             4 => {
@@ -220,10 +210,10 @@ impl Run {
     }
 
     fn broadcast(&mut self) {
-        let entity = self.dice.entity();
+        let entity = any_entity(&mut self.dice);
         let key = EntityKey::subscription(entity.clone());
         let channel = self.channel();
-        let ttl = PushOptions::new().with_time_to_live(millis(500 * self.dice.roll(20)));
+        let ttl = PushOptions::new().with_time_to_live(millis(500 * self.dice.below(20) as u64));
         let options = SendOptions { broadcast: ttl.into(), channel };
         self.forget_setting(&key);
         let pushed = self.manager(|manager, now| {
@@ -240,9 +230,9 @@ impl Run {
     }
 
     fn channel(&mut self) -> Option<ChannelSettings> {
-        let private = self.dice.roll(2) == 0;
+        let private = self.dice.below(2) == 0;
         let settings = ChannelSettings { private, ..ChannelSettings::default() };
-        (self.dice.roll(4) == 0).then_some(settings)
+        (self.dice.below(4) == 0).then_some(settings)
     }
 
     fn note_setting(&mut self, key: &EntityKey, channel: Option<ChannelSettings>) {
@@ -269,13 +259,13 @@ impl Run {
     }
 
     fn subscribe(&mut self) {
-        let entity = self.dice.entity();
+        let entity = any_entity(&mut self.dice);
         let key = EntityKey::subscription(entity.clone());
         let channel = self.channel();
-        let table = (self.dice.roll(3) == 0).then(|| "people".to_string());
+        let table = (self.dice.below(3) == 0).then(|| "people".to_string());
         let event = [ChangeEvent::All, ChangeEvent::Insert, ChangeEvent::Delete];
-        let event = event[self.dice.roll(3) as usize];
-        let extra_filter = (self.dice.roll(4) == 0).then(|| "state=eq.open".to_string());
+        let event = event[self.dice.below(3)];
+        let extra_filter = (self.dice.below(4) == 0).then(|| "state=eq.open".to_string());
         let options = EntityOptions { table, event, extra_filter, channel, ..Default::default() };
         self.forget_setting(&key);
         let lease =
@@ -304,9 +294,9 @@ impl Run {
     }
 
     fn join_presence(&mut self) {
-        let entity = self.dice.entity();
+        let entity = any_entity(&mut self.dice);
         let key = EntityKey::presence(entity.clone());
-        let user = ["ana", "ben"][self.dice.roll(2) as usize];
+        let user = ["ana", "ben"][self.dice.below(2)];
         let lease =
             self.manager(|manager, now| manager.join_presence(&entity, User::new(user), now));
         let present = (self.model.holders(&key) > 0).then(|| self.model.users[&key].clone());
@@ -322,7 +312,7 @@ impl Run {
     }
 
     fn release(&mut self) {
-        let nth = self.dice.roll(self.model.held.len().max(1) as u64) as usize;
+        let nth = self.dice.below(self.model.held.len().max(1));
         let Some(lease) = self.model.held.keys().nth(nth).copied() else { return };
         self.model.held.remove(&lease);
         assert!(self.manager(|manager, now| manager.release(lease, now)));
@@ -330,8 +320,8 @@ impl Run {
     }
 
     fn unsubscribe(&mut self) {
-        let entity = self.dice.entity();
-        let kind = [Kind::Subscription, Kind::Presence][self.dice.roll(2) as usize];
+        let entity = any_entity(&mut self.dice);
+        let kind = [Kind::Subscription, Kind::Presence][self.dice.below(2)];
         let key = EntityKey { kind, entity };
         let there = self.manager(|manager, now| manager.unsubscribe(&key, now));
         assert!(there || self.model.holders(&key) == 0);
@@ -386,6 +376,7 @@ impl Run {
             let config = ServerConfig { refuse_joins: Vec::new(), ..server.config().clone() };
             server.set_config(config);
         });
+        self.world.heal(self.node);
         // What spent its attempts meanwhile is asked for again, as a person would.
         let rows: Vec<_> = self.manager(|manager, _| manager.active_channels().collect());
         for row in rows {

@@ -12,7 +12,7 @@ use realtime_proto::{CloseReason, Config, Outcome, Payload};
 use realtime_sim::{Network, World};
 use realtime_tests::entities::{
     changes, connected, contact, frames, millis, payload, release, secs, statuses, subscribe,
-    subscribe_to,
+    subscribe_to, told,
 };
 
 const TOPIC: &str = "realtime:subscription:contact:123";
@@ -60,6 +60,24 @@ fn the_wire_channel_asks_for_the_union_and_each_lease_gets_its_own() {
     assert_eq!(changes(&world, node, inserts), 1);
     assert_eq!(changes(&world, node, deletes), 1);
     assert_eq!(world.server(|server, _| server.stats().channels), 1);
+}
+
+#[test]
+fn a_listener_that_asks_for_more_of_a_live_channel_is_told_live_once_that_flows() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let with = |event| EntityOptions { event, ..EntityOptions::default() };
+    let inserts = subscribe_to(&mut world, node, &contact(), &with(ChangeEvent::Insert));
+    world.run_for(secs(1));
+    let deletes = subscribe_to(&mut world, node, &contact(), &with(ChangeEvent::Delete));
+    assert_eq!(statuses(&world, node, deletes), ["connected"], "its deletes do not flow yet");
+    world.run_for(secs(1));
+    assert_eq!(statuses(&world, node, deletes), ["connected", "live"]);
+    let all = ["connecting", "connected", "live", "connected", "live"];
+    assert_eq!(statuses(&world, node, inserts), all);
+    // What is asked for already costs nobody anything.
+    let again = subscribe_to(&mut world, node, &contact(), &with(ChangeEvent::Insert));
+    assert_eq!(statuses(&world, node, again), ["live"]);
 }
 
 #[test]
@@ -336,6 +354,29 @@ fn each_failed_attempt_to_connect_says_when_the_next_one_is() {
     assert_eq!(next_at.len(), 4, "one loss and three failures");
     assert!(next_at.iter().all(|(told_at, next_at)| next_at > told_at));
     assert_eq!(statuses(&world, node, lease).last(), Some(&"live"));
+}
+
+#[test]
+fn failed_connections_are_counted_and_cost_a_channel_none_of_its_attempts() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let lease = subscribe(&mut world, node);
+    world.run_for(secs(1));
+    // More than the five that a channel has.
+    for _ in 0..8 {
+        let detail = "no route to host".to_string();
+        world.refuse_next(node, CloseReason::Unreachable { detail });
+    }
+    world.cut(node);
+    world.run_for(secs(600));
+    let attempts = told(&world, node, lease).filter_map(|event| match event {
+        LeaseEvent::Status(ChannelStatus::Reconnecting { attempt, .. }) => Some(*attempt),
+        _ => None,
+    });
+    assert_eq!(attempts.collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(statuses(&world, node, lease).last(), Some(&"live"));
+    let rows: Vec<_> = world.manager(node, |manager, _| manager.active_channels().collect());
+    assert_eq!(rows[0].attempts, 0, "it is live again");
 }
 
 #[test]

@@ -2,19 +2,21 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on what it did not expect")]
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use realtime_proto::manager::{
     ChannelStatus, Entity, EntityKey, EntityOptions, ManagerConfig, User,
 };
 use realtime_proto::server::{RowChange, ServerConfig};
-use realtime_proto::{Config, Payload};
+use realtime_proto::{Backoff, Config, Payload};
 use realtime_smol::{
     Delivery, DevServer, DevServerConfig, DevServerHandle, EntityCallbacks, Error, ListenError,
     Manager, Options, PresenceCallbacks,
 };
+use realtime_tests::dice::Dice;
 use smol::channel::{Receiver, Sender, unbounded};
-use smol::future::{FutureExt, block_on, zip};
+use smol::future::{FutureExt, block_on, poll_once, zip};
 use smol::stream::StreamExt;
 
 #[derive(serde::Deserialize)]
@@ -97,6 +99,53 @@ fn callbacks_are_called_with_typed_rows_broadcasts_and_statuses() {
         let error = noted.recv().await.unwrap();
         assert!(error.starts_with("a row change is not of the type"), "{error}");
         assert!(error.contains("name"), "{error}");
+    });
+}
+
+#[test]
+fn each_kind_of_change_a_loss_and_a_gap_have_their_callbacks() {
+    run(async {
+        let server = serve();
+        let at_once = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(1));
+        let client = Config::builder(server.url()).reconnect(at_once.clone());
+        let config = ManagerConfig::new(client.build().unwrap()).with_rejoin(at_once);
+        let manager = Manager::connect(config);
+        let rows = manager.subscribe_to_entity(&contact(), EntityOptions::default()).await.unwrap();
+        let seat = manager.join_presence(&contact(), User::new("ana")).await.unwrap();
+        rows.live().await.unwrap();
+        seat.live().await.unwrap();
+        let (note, noted) = notes();
+        let [on_update, on_delete, on_gap, on_error, sync, lost] = [(); 6].map(|()| note.clone());
+        let _rows = rows.listen(
+            EntityCallbacks::<Contact>::new()
+                .on_insert(move |change| note(format!("insert {}", change.new_row().unwrap().id)))
+                .on_update(move |change| on_update(change.new_row().unwrap().name.clone()))
+                .on_delete(move |change| on_delete(format!("{:?}", change.new_row().is_none())))
+                .on_gap(move |gap| on_gap(format!("gap: {}", gap.why.kind)))
+                .on_error(move |error| on_error(format!("error: {error}"))),
+        );
+        let row =
+            |name: &str| Payload::json(&serde_json::json!({ "id": 123, "name": name })).unwrap();
+        server.change(insert("Ana")).await.unwrap();
+        assert_eq!(noted.recv().await.unwrap(), "insert 123");
+        server.change(RowChange::update("contacts", row("Anna"), None).unwrap()).await.unwrap();
+        assert_eq!(noted.recv().await.unwrap(), "Anna");
+        server.change(RowChange::delete("contacts", row("Anna")).unwrap()).await.unwrap();
+        assert_eq!(noted.recv().await.unwrap(), "true", "a deleted row has no new version");
+
+        let _seat = seat.listen(
+            PresenceCallbacks::new()
+                .on_sync(move |()| sync("synced".into()))
+                .on_error(move |error| lost(format!("presence: {error}"))),
+        );
+        assert_eq!(noted.recv().await.unwrap(), "synced", "whoever is here is told first");
+        server.cut_all().await.unwrap();
+        let mut heard: BTreeSet<&str> = BTreeSet::new();
+        let wanted = ["error: connection lost", "presence: connection lost", "gap: ", "synced"];
+        while heard.len() < wanted.len() {
+            let note = noted.recv().await.unwrap();
+            heard.extend(wanted.iter().find(|wanted| note.starts_with(**wanted)));
+        }
     });
 }
 
@@ -305,6 +354,67 @@ fn a_callback_that_blocks_its_thread_stops_nobody() {
         go_on.send(()).unwrap();
         assert_eq!(noted.recv().await.unwrap(), "unsubscribed");
     });
+}
+
+/// One part of an application: it asks, waits or does not, and gives back or forgets.
+async fn part(manager: Manager, server: DevServerHandle, seed: u64) {
+    let mut dice = Dice::new(seed);
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        let entity = Entity::new("contact", dice.below(3).to_string()).in_tenant("acme");
+        match dice.below(12) {
+            0..=3 => {
+                let asked = manager.subscribe_to_entity(&entity, EntityOptions::default());
+                held.push(asked.await.unwrap());
+            }
+            4 | 5 => held.push(manager.join_presence(&entity, User::new("ana")).await.unwrap()),
+            6 => {
+                // Whoever stops waiting for the answer has asked for nothing.
+                let asked = manager.subscribe_to_entity(&entity, EntityOptions::default());
+                drop(poll_once(asked).await);
+            }
+            7 | 8 => drop(held.pop()),
+            9 => match manager.broadcast(&entity, "hi", Payload::empty()).await {
+                // Others clean up while it is under way, and the network is not good.
+                Ok(()) | Err(Error::Unanswered(_)) => {}
+                Err(other) => panic!("{other}"),
+            },
+            10 if dice.below(4) == 0 => manager.cleanup_tenant("acme").await.unwrap(),
+            11 if dice.below(4) == 0 => drop(server.cut_all().await.unwrap()),
+            _ => drop(manager.unsubscribe(&EntityKey::presence(entity)).await.unwrap()),
+        }
+    }
+}
+
+#[test]
+fn parts_that_come_and_go_at_once_on_a_bad_network_leave_nothing_behind() {
+    for round in 0..4 {
+        run(async move {
+            let server = serve();
+            let at_once = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(1));
+            let client = Config::builder(server.url()).reconnect(at_once.clone());
+            let config = ManagerConfig::new(client.build().unwrap())
+                .with_rejoin(at_once)
+                .with_channels_per_connection_max(2)
+                .with_linger(Duration::from_millis(1));
+            let (manager, driver) = Manager::connect_with_driver(config, &Options::default());
+            let driver = smol::spawn(driver);
+            let parts: Vec<_> = (0..8)
+                .map(|n| smol::spawn(part(manager.clone(), server.clone(), 100 * round + n)))
+                .collect();
+            for part in parts {
+                part.await;
+            }
+            manager.cleanup_all_channels().await.unwrap();
+            let stats = manager.channel_stats().await.unwrap();
+            assert_eq!((stats.total, stats.held.len()), (0, 0));
+            drop(manager);
+            driver.await;
+            // The server hears of the last connection's end a moment later.
+            while server.stats().await.unwrap().sessions > 0 {}
+            assert_eq!(server.stats().await.unwrap().channels, 0);
+        });
+    }
 }
 
 #[test]

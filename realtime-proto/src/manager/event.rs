@@ -143,7 +143,8 @@ pub enum ChannelStatus {
     Live,
     /// Lost, and on its way back.
     Reconnecting {
-        /// How many times it was lost or refused since it was last live.
+        /// How many times it was lost or refused, or its connection could not be opened, since it
+        /// was last live. The channel's budget counts its own refusals only.
         attempt: u32,
         /// When the next attempt is made, if that is known.
         next_at: Option<Instant>,

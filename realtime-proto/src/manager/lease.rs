@@ -11,10 +11,11 @@ use super::people::UserDiff;
 use super::registry::KeyId;
 use super::shared::Holder;
 use super::user::User;
+use crate::channel::Slot;
 use crate::config::ChannelConfig;
 use crate::error::{BindError, PushError};
 use crate::payload::Payload;
-use crate::supabase::{Binding, BroadcastConfig, JoinConfig, PresenceConfig};
+use crate::supabase::{Binding, BroadcastConfig, Cause, CauseKind, JoinConfig, PresenceConfig};
 use crate::time::Instant;
 
 impl Manager {
@@ -28,7 +29,7 @@ impl Manager {
         user: Option<&User>,
         now: Instant,
     ) -> Result<KeyId, ManagerError> {
-        self.advance(now);
+        let now = self.advance(now);
         let known = self.registry.id(key);
         let settings = match known {
             Some(id) => self.settle_settings(id, asked, now)?,
@@ -142,7 +143,19 @@ impl Manager {
             bindings.reserve_exact(1);
             bindings.push((binding.clone(), bound));
         }
+        self.lower_unless_served(id);
         Ok(())
+    }
+
+    /// A channel is not live while something that was asked for waits for its next join.
+    fn lower_unless_served(&mut self, id: KeyId) {
+        let shared = self.shared(id);
+        let slot = shared.wire.and_then(|wire| self.pool.slot(wire));
+        let is_served = slot.is_none_or(Slot::serves_bindings);
+        if shared.is_live() && !is_served {
+            self.begin_outage(id, &Cause::new(CauseKind::Rejoined));
+            self.set_status(id, ChannelStatus::Connected);
+        }
     }
 
     /// Stops delivering row changes that no listener wants any more.

@@ -32,7 +32,8 @@ pub struct ActiveChannel {
     pub held_since: Option<Instant>,
     /// How many row changes, broadcasts and presence changes came on it.
     pub delivered: u64,
-    /// How many times it was lost or refused since it was last live.
+    /// How many times it was lost or refused, or its connection could not be opened, since it was
+    /// last live.
     pub attempts: u32,
     /// Why it was lost or refused last.
     pub last_error: Option<Cause>,

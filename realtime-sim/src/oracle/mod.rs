@@ -246,7 +246,8 @@ impl Oracle {
         let Some(script) = &self.script else { return };
         let post = Post { number, stream: Missed::Changes, stored: false };
         self.accounts.on_passes(post, None, now, |node, topic| {
-            let rows = script.spec(topic).is_some_and(|spec| spec.rows);
+            let rows =
+                script.rows_are_judged && script.spec(topic).is_some_and(|spec| spec.rows);
             rows.then(|| nodes[node.0].time(now))
         });
     }
@@ -399,7 +400,13 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn on_server_sends(
+    /// Whether it waits for a message that a server has and did not pass on yet.
+    pub(crate) fn awaits_words(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The honest half of a server says something, whatever becomes of it on the way out.
+    pub(crate) fn on_server_says(
         &mut self,
         server: usize,
         frame: &Frame,

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use realtime_proto::supabase::{CauseKind, Retry};
 use realtime_proto::{Instant, Payload};
 
+use crate::coverage::{Condition, Conditions, Course, Coverage, Observer};
 use crate::credentials::{self, BEGIN};
 use crate::host::Hosted;
+use crate::node::Sleep;
 use crate::oracle::Finding;
 use crate::scenario::{Act, ActorId, Op, Part, Scenario, TopicId};
 use crate::subject::{
@@ -36,6 +38,8 @@ pub struct Report {
     pub time_to_live: Option<Duration>,
     /// The hash of the trace.
     pub hash: u64,
+    /// What it reached.
+    pub coverage: Coverage,
 }
 
 /// Runs a scenario with our own client.
@@ -150,6 +154,7 @@ impl<'a> Stage<'a> {
         world.oracle.follow(&scenario.cast);
         // Each run would be slower, and what one shows another shows, too.
         world.oracle.reads_events = scenario.seed.0 % 16 == 0;
+        world.observer = Observer::of(&scenario.cast);
         let mut stage = Self {
             scenario,
             world,
@@ -185,7 +190,9 @@ impl<'a> Stage<'a> {
 
     /// Gives a client that just started what it starts with: the time, and a token.
     fn dress(&mut self, who: ActorId) {
-        let node = self.actors[usize::from(who.0)].node;
+        let player = &self.actors[usize::from(who.0)];
+        let node = player.node;
+        self.world.observer.on_started(node, player.part);
         self.set_wall(node, BEGIN + self.world.now.since_epoch());
         if self.scenario.cast.settings.tokens {
             self.set_token(who, TOKEN_LIVES);
@@ -219,7 +226,43 @@ impl<'a> Stage<'a> {
             simulated: self.world.now.since_epoch(),
             time_to_live,
             hash: self.world.trace_hash(),
+            coverage: self.reached(time_to_live),
         }
+    }
+
+    /// What the run reached, once it is over.
+    fn reached(&mut self, time_to_live: Option<Duration>) -> Coverage {
+        for player in &self.actors {
+            if let Some(stats) = self.world.nodes[player.node.0].host.stats() {
+                self.world.observer.on_stats(&stats);
+            }
+        }
+        if let Some(took) = time_to_live {
+            let at_once = took == Duration::ZERO;
+            let course = if at_once { Course::LiveAtOnce } else { Course::LiveLater };
+            self.world.observer.on_course(course);
+        }
+        core::mem::take(&mut self.world.observer.coverage)
+    }
+
+    /// How it is with a node at this moment.
+    fn conditions(&self, node: NodeId) -> Conditions {
+        let observer = &self.world.observer;
+        let mut conditions = Conditions::default();
+        if self.world.nodes[node.0].sleep != Sleep::Awake {
+            conditions.insert(Condition::Asleep);
+        }
+        let mut links = self.world.links.values().filter(|link| link.node == node && link.wanted);
+        if links.clone().any(|link| link.open) {
+            conditions = conditions.union(observer.channels(node));
+        }
+        if links.clone().any(|link| !link.open) {
+            conditions.insert(Condition::Connecting);
+        }
+        if links.next().is_none() {
+            conditions = conditions.union(observer.connections(node));
+        }
+        conditions
     }
 
     fn is_over(&self) -> bool {
@@ -322,7 +365,7 @@ impl<'a> Stage<'a> {
                         _ => {}
                     }
                 }
-                Told::Violation => {}
+                Told::Violation | Told::Note(_) => {}
             }
         }
     }
@@ -334,6 +377,7 @@ impl<'a> Stage<'a> {
             self.world.oracle.on_command(node, self.world.now);
         }
         self.world.oracle.on_asked(node, command, self.world.now);
+        self.world.observer.on_command(node, command);
         let performed = self.world.nodes[node.0].host.perform(command, now);
         self.world.flush(node);
         self.listen();
@@ -350,6 +394,8 @@ impl<'a> Stage<'a> {
 
     fn act(&mut self, who: ActorId, act: &Act) {
         let player = usize::from(who.0);
+        let conditions = self.conditions(self.actors[player].node);
+        self.world.observer.on_act(act, conditions);
         match act {
             Act::Connect {} => {
                 self.actors[player].online = true;
@@ -418,6 +464,7 @@ impl<'a> Stage<'a> {
         }
         if let Performed::Opened(key) = performed {
             self.world.oracle.on_wanted(node, key);
+            self.world.observer.on_opened(node, key);
             // Who opens a channel again shows there what it showed before.
             let shown = self.actors[usize::from(who.0)].wanted[&topic].shown;
             if let Some(number) = shown {
@@ -433,6 +480,7 @@ impl<'a> Stage<'a> {
         self.world.oracle.on_send(node, topic, number);
         if self.perform(who, &Command::Send(topic, number)) != Performed::Done {
             self.world.oracle.on_send_refused(node, number, self.world.now);
+            self.world.observer.on_refused();
         }
     }
 

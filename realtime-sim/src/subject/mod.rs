@@ -2,6 +2,7 @@
 
 mod client;
 mod manager;
+mod note;
 
 use core::fmt;
 use core::time::Duration;
@@ -9,8 +10,9 @@ use core::time::Duration;
 pub(crate) use client::{ClientSubject, TABLE, client_config};
 pub(crate) use manager::{ManagerSubject, is_for_managers};
 use realtime_proto::supabase::CauseKind;
-use realtime_proto::{CloseReason, Frame, Instant, Transmit};
+use realtime_proto::{CloseReason, Frame, Instant, Stats, Transmit};
 
+use crate::coverage::{Place, PushEnd, Sight, ViolationKind};
 use crate::scenario::{Actor, Cast, TopicId};
 
 /// A client that a world can drive, a script can use and the oracle can judge.
@@ -80,6 +82,11 @@ pub trait Subject: fmt::Debug + 'static {
     /// does not claim to know.
     fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>> {
         let _ = topic;
+        None
+    }
+
+    /// What it counted, if it counts what ours does. Default: nothing.
+    fn stats(&self) -> Option<Stats> {
         None
     }
 
@@ -226,6 +233,22 @@ pub enum Told {
     Violation,
     /// Something about a channel.
     Channel(ChannelKey, ChannelTold),
+    /// A detail of what was told before, which is counted and not judged.
+    Note(Note),
+}
+
+/// A detail of an event, for the [`Coverage`](crate::Coverage) of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Note {
+    /// A cause that nothing else names.
+    Cause(Place, CauseKind),
+    /// How a push ended.
+    Push(PushEnd),
+    /// What the peer should not have sent.
+    Violation(ViolationKind),
+    /// What else was told.
+    Sight(Sight),
 }
 
 /// What an event tells the oracle about a channel.

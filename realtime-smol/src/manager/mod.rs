@@ -1,28 +1,28 @@
 //! Handles of a channel manager: entities as async calls and streams.
 
 mod callbacks;
+mod connection;
 mod lease;
 mod log;
+mod presence;
 mod shared;
 mod task;
 
 use core::fmt;
 use core::future::Future;
-use core::pin::Pin;
-use core::task::{Context, Poll};
 use std::sync::Arc;
 
 pub use callbacks::{EntityCallbacks, ListenError, Listener, Listening, PresenceCallbacks};
+pub use connection::ManagerEvents;
 pub use lease::Lease;
 use log::Log;
 use realtime_proto::manager::{
     self as proto, ActiveChannel, ChannelStats, CleanupId, Entity, EntityKey, EntityOptions,
-    LeaseId, ManagerConfig, ManagerError, ManagerEvent, PresenceOptions, SendOptions, User,
+    LeaseId, ManagerConfig, ManagerError, SendOptions,
 };
 use realtime_proto::supabase::{BroadcastApi, BroadcastRequest};
-use realtime_proto::{Instant, Payload, Secret, Stats};
+use realtime_proto::{Instant, Payload};
 pub use shared::{manager, set_up};
-use smol::stream::Stream;
 use task::{Listener as Holder, Task};
 
 use crate::clock::{self, Clock};
@@ -30,7 +30,7 @@ use crate::commands::Commands;
 use crate::connector::Connector;
 use crate::driver::Driver;
 use crate::error::{Error, answer};
-use crate::mailbox::{Delivery, Mailbox, mailbox};
+use crate::mailbox::mailbox;
 use crate::options::Options;
 use crate::transport;
 
@@ -66,11 +66,6 @@ pub struct Manager {
     connector: Connector,
     log: Log,
     events_queued_max: usize,
-}
-
-/// What happens to the connections and to every channel, as a stream.
-pub struct ManagerEvents {
-    events: Mailbox<ManagerEvent>,
 }
 
 impl Manager {
@@ -127,73 +122,6 @@ impl Manager {
             Ok((lease, EntityKey::subscription(entity)))
         })
         .await
-    }
-
-    /// Shows `user` as present on an entity and listens to who else is.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Manager`] when another user is present through this manager, the metadata is not
-    /// a JSON object, or a limit is reached.
-    ///
-    /// # Cancel safety
-    ///
-    /// A future that is dropped leaves no lease behind.
-    pub async fn join_presence(&self, entity: &Entity, user: User) -> Result<Lease, Error> {
-        self.join_presence_with(entity, user, PresenceOptions::default()).await
-    }
-
-    /// The same with options.
-    ///
-    /// # Errors
-    ///
-    /// As [`join_presence`](Self::join_presence), and when the channel is shared by others who
-    /// asked for another setting of it.
-    ///
-    /// # Cancel safety
-    ///
-    /// A future that is dropped leaves no lease behind.
-    pub async fn join_presence_with(
-        &self,
-        entity: &Entity,
-        user: User,
-        options: PresenceOptions,
-    ) -> Result<Lease, Error> {
-        let entity = entity.clone();
-        self.lease(move |manager, now| {
-            let lease = manager.join_presence_with(&entity, user, &options, now)?;
-            Ok((lease, EntityKey::presence(entity)))
-        })
-        .await
-    }
-
-    /// Ends every presence lease of an entity and leaves its channel at once. Tells whether there
-    /// was one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] when the manager has been shut down.
-    pub async fn leave_presence(&self, entity: &Entity) -> Result<bool, Error> {
-        self.unsubscribe(&EntityKey::presence(entity.clone())).await
-    }
-
-    /// Merges `metadata` into what this manager's user shows on an entity; updates in quick
-    /// succession go out as the newest one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Manager`] when nobody is present there through this manager, or the metadata is
-    /// not a JSON object.
-    pub async fn update_presence_metadata(
-        &self,
-        entity: &Entity,
-        metadata: Payload,
-    ) -> Result<(), Error> {
-        let entity = entity.clone();
-        let updated = self
-            .commands
-            .call(move |task, now| task.manager.update_presence_metadata(&entity, &metadata, now));
-        Ok(updated.await??)
     }
 
     /// Broadcasts to everyone else who listens to an entity; returns once it is on its way, or on
@@ -279,27 +207,6 @@ impl Manager {
     /// asked or did not answer within 10 s.
     pub async fn broadcast_http(&self, request: &BroadcastRequest) -> Result<(), Error> {
         transport::post(request, &self.connector).await
-    }
-
-    /// The users present on an entity as the server sees them, one entry a user however many
-    /// devices; empty when nobody joined its presence here.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] when the manager has been shut down.
-    pub async fn presence_state(&self, entity: &Entity) -> Result<Vec<User>, Error> {
-        let entity = entity.clone();
-        Ok(self.commands.call(move |task, _| task.manager.presence_state(&entity)).await?)
-    }
-
-    /// The same without the user that this manager shows there.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] when the manager has been shut down.
-    pub async fn presence_of_others(&self, entity: &Entity) -> Result<Vec<User>, Error> {
-        let entity = entity.clone();
-        Ok(self.commands.call(move |task, _| task.manager.presence_of_others(&entity)).await?)
     }
 
     /// Whether there is a channel for a key.
@@ -404,86 +311,6 @@ impl Manager {
         ended.recv().await.map_err(|_| Error::Stopped)
     }
 
-    /// What happens to the connections and to every channel from now on, after one event for each
-    /// connection that tells how it is.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] when the manager has been shut down.
-    pub async fn events(&self) -> Result<ManagerEvents, Error> {
-        let (sender, events) = mailbox(self.events_queued_max);
-        self.commands.call(move |task, _| task.observe(sender)).await?;
-        Ok(ManagerEvents { events })
-    }
-
-    /// Uses another access token from now on, or none.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] when the manager has been shut down.
-    pub async fn set_access_token(&self, token: Option<Secret>) -> Result<(), Error> {
-        let set = move |task: &mut Task, now| task.manager.set_access_token(token, now);
-        Ok(self.commands.call(set).await?)
-    }
-
-    /// Sets a query parameter of the next connections, or removes it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] when the manager has been shut down.
-    pub async fn set_param(&self, key: &str, value: Option<Secret>) -> Result<(), Error> {
-        let key = key.to_owned();
-        let set = move |task: &mut Task, now| task.manager.set_param(&key, value, now);
-        Ok(self.commands.call(set).await?)
-    }
-
-    /// Closes the connections; leases and channels stay, and join again after
-    /// [`reconnect`](Self::reconnect).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] when the manager has been shut down.
-    pub async fn disconnect(&self) -> Result<(), Error> {
-        Ok(self.commands.call(|task, now| task.manager.disconnect(now)).await?)
-    }
-
-    /// Connects again, after [`disconnect`](Self::disconnect) or after the connection was given
-    /// up.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] when the manager has been shut down.
-    pub async fn reconnect(&self) -> Result<(), Error> {
-        Ok(self.commands.call(|task, now| task.manager.connect(now)).await?)
-    }
-
-    /// Checks the connections now, after a hint that the network changed or the machine woke up.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] when the manager has been shut down.
-    pub async fn probe(&self) -> Result<(), Error> {
-        Ok(self.commands.call(|task, now| task.manager.probe(now)).await?)
-    }
-
-    /// What the connection did so far, in numbers.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] when the manager has been shut down.
-    pub async fn stats(&self) -> Result<Stats, Error> {
-        Ok(self.commands.call(|task, _| task.manager.stats()).await?)
-    }
-
-    /// Ends the manager for every handle, without waiting for leaves to be acknowledged.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] when it has been shut down before.
-    pub async fn shutdown(&self) -> Result<(), Error> {
-        Ok(self.commands.shutdown().await?)
-    }
-
     async fn lease(
         &self,
         ask: impl FnOnce(&mut proto::Manager, Instant) -> Result<(LeaseId, EntityKey), ManagerError>
@@ -503,22 +330,8 @@ impl Manager {
     }
 }
 
-impl Stream for ManagerEvents {
-    type Item = Delivery<ManagerEvent>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.events).poll_next(cx)
-    }
-}
-
 impl fmt::Debug for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Manager").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ManagerEvents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ManagerEvents").finish_non_exhaustive()
     }
 }

@@ -62,8 +62,7 @@ impl Task {
 
     /// Adds an observer, who is told first how the connections are.
     pub(super) fn observe(&mut self, observer: Sender<ManagerEvent>) {
-        let there = self.manager.connections();
-        self.connections.retain(|id, _| there.iter().any(|connection| connection.id == *id));
+        self.forget_connections();
         for event in self.connections.values() {
             observer.send(event.clone());
         }
@@ -99,6 +98,12 @@ impl Task {
         }
     }
 
+    /// Forgets the last word on connections that are gone.
+    fn forget_connections(&mut self) {
+        let there = self.manager.connections();
+        self.connections.retain(|id, _| there.iter().any(|connection| connection.id == *id));
+    }
+
     fn ask_for_token(&self, event: &ManagerEvent) {
         let Some(tokens) = &self.tokens else { return };
         if let ManagerEvent::TokenNeeded { .. } = event {
@@ -121,6 +126,10 @@ impl Task {
         | ManagerEvent::Disconnected { connection, .. } = event
         {
             self.connections.insert(connection, event);
+            // Connections come and go for as long as the manager lives.
+            if self.connections.len() > 2 * self.manager.connections().len() {
+                self.forget_connections();
+            }
         }
     }
 }
