@@ -1,8 +1,9 @@
 //! Every order of events in a small world, to a fixed depth.
 
 use core::fmt;
+use core::panic::AssertUnwindSafe;
 use std::collections::{BTreeSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
 
 use realtime_proto::Instant;
 

@@ -171,10 +171,12 @@ impl<'a> Stage<'a> {
         dress: impl FnOnce(World) -> World,
     ) -> Self {
         let settings = &scenario.cast.settings;
-        let mut config = realtime_proto::server::ServerConfig::default();
-        config.reads_tokens = settings.tokens;
-        config.subscribed_after = settings.subscribed_after;
-        config.unix_time_at_epoch = BEGIN;
+        let config = realtime_proto::server::ServerConfig {
+            reads_tokens: settings.tokens,
+            subscribed_after: settings.subscribed_after,
+            unix_time_at_epoch: BEGIN,
+            ..realtime_proto::server::ServerConfig::default()
+        };
         let network = Network { delay: settings.delay, jitter: settings.jitter };
         let world = World::seed(scenario.seed.0)
             .with_server(config)
@@ -674,12 +676,12 @@ impl<'a> Stage<'a> {
         for player in actors.iter().filter(|player| player.online) {
             for topic in player.wanted.keys().map(|id| &topics[usize::from(id.0)]) {
                 let links = self.world.links.values().filter(|link| link.node == player.node);
-                let tokens = links.filter(|link| link.open).filter_map(|link| {
+                let mut tokens = links.filter(|link| link.open).filter_map(|link| {
                     self.world.backends[link.server]
                         .server
                         .access_token(link.session?, &topic.topic)
                 });
-                if let Some(token) = tokens.last().map(|token| token.expose().to_owned()) {
+                if let Some(token) = tokens.next_back().map(|token| token.expose().to_owned()) {
                     let (node, topic) = (player.node, &topic.topic);
                     self.world.oracle.check_token(node, topic, Some(&token), now);
                 }

@@ -341,9 +341,9 @@ pub fn numbered(number: u64) -> String {
 pub fn number_of(payload: &[u8]) -> Option<u64> {
     const KEY: &[u8] = b"\"n\":";
     let at = payload.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
-    let digits = payload[at..].iter().take_while(|byte| byte.is_ascii_digit());
-    let number = digits.fold(None, |number: Option<u64>, digit| {
-        number.unwrap_or(0).checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    });
-    number
+    let mut digits = payload[at..].iter().take_while(|byte| byte.is_ascii_digit()).peekable();
+    digits.peek()?;
+    digits.try_fold(0, |number: u64, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })
 }

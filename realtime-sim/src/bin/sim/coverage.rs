@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use realtime_sim::{Coverage, Need, Profile, Seed, Table, run as run_scenario};
