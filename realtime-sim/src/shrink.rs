@@ -370,12 +370,9 @@ mod tests {
     impl Flaw for EndsTwice {
         fn tell(&mut self, told: &mut Vec<Told>) {
             let Some(Told::Channel(_, event)) = told.last() else { return };
-            match event {
-                ChannelTold::Errored { .. } => self.lost = true,
-                ChannelTold::Ended { taken: false, .. } if self.lost => {
-                    told.extend(told.last().cloned());
-                }
-                _ => {}
+            self.lost |= matches!(event, ChannelTold::Errored { .. });
+            if self.lost && matches!(event, ChannelTold::Ended { taken: false, .. }) {
+                told.extend(told.last().cloned());
             }
         }
     }
@@ -396,7 +393,7 @@ mod tests {
         }
     }
 
-    /// It says that a channel is live when a broadcast comes while it is not.
+    /// It says that a channel is live when something was missed while no channel was.
     #[derive(Debug, Default)]
     struct LiveTooEarly {
         live: BTreeSet<u32>,
@@ -404,18 +401,15 @@ mod tests {
 
     impl Flaw for LiveTooEarly {
         fn tell(&mut self, told: &mut Vec<Told>) {
-            let Some(Told::Channel(key, event)) = told.last() else { return };
-            let key = *key;
-            match event {
-                ChannelTold::Live => drop(self.live.insert(key.life)),
-                ChannelTold::Errored { .. } | ChannelTold::Rejoining => {
-                    self.live.remove(&key.life);
-                }
-                ChannelTold::Gap { .. } if self.live.is_empty() => {
-                    told.push(Told::Channel(key, ChannelTold::Live));
-                    told.push(Told::Channel(key, ChannelTold::Live));
-                }
-                _ => {}
+            let Some(Told::Channel(key, event)) = told.last().cloned() else { return };
+            if event == ChannelTold::Live {
+                self.live.insert(key.life);
+            } else if matches!(event, ChannelTold::Errored { .. } | ChannelTold::Rejoining) {
+                self.live.remove(&key.life);
+            } else if matches!(event, ChannelTold::Gap { .. }) && self.live.is_empty() {
+                told.extend(
+                    [ChannelTold::Live, ChannelTold::Live].map(|live| Told::Channel(key, live)),
+                );
             }
         }
     }

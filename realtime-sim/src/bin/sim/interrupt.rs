@@ -1,8 +1,8 @@
 //! Ctrl-C: the first ends what runs with what it has so far, the second ends the command.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 use std::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;

@@ -1,11 +1,11 @@
 //! `sim run`: the scenarios of many seeds, on all cores, until one fails.
 
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use core::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use realtime_sim::{Finding, Profile, Report, Seed, run as run_scenario};
