@@ -19,6 +19,7 @@ struct Roster {
 }
 
 impl App<Client, Event> for Roster {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the roster is about three of many events")]
     fn handle_event(&mut self, event: &Event, _: &mut Client, _: Instant) {
         match event {
             Event::Disconnected { .. } if self.clears_when_offline => self.here.clear(),

@@ -70,6 +70,7 @@ mod scenario;
 mod seed;
 mod shrink;
 mod subject;
+mod timeline;
 mod trace;
 mod transport;
 mod world;
@@ -97,5 +98,6 @@ pub use subject::{
     ChannelKey, ChannelTold, Command, Missed, Note, Performed, Request, Role, Scripted, Subject,
     Told, number_of, numbered,
 };
+pub use timeline::timeline;
 pub use trace::{Record, Who, describe, describe_for_manager};
 pub use world::{Tally, World};

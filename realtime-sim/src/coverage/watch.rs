@@ -11,6 +11,7 @@ use super::{
 use crate::NodeId;
 use crate::scenario::{Act, Cast, Data, Fault, Part, TopicId};
 use crate::subject::{ChannelKey, ChannelTold, Command, Missed, Note, Told};
+use crate::trace::View;
 
 /// Watches the nodes of a world and counts what they reach.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub(crate) struct Observer {
     nodes: BTreeMap<NodeId, Watch>,
     /// The topics of the scenario as they are on the wire.
     topics: Vec<String>,
+    /// What is seen otherwise since it was looked at last.
+    changes: Vec<(NodeId, View)>,
 }
 
 /// One node as its application sees it.
@@ -27,6 +30,7 @@ struct Watch {
     part: Part,
     connections: BTreeMap<u32, ConnectionView>,
     channels: BTreeMap<ChannelKey, ChannelView>,
+    changes: Vec<View>,
 }
 
 /// How it is with an application; several may hold, for it may have several channels.
@@ -71,14 +75,32 @@ impl Observer {
 
     /// A node starts, or starts again.
     pub(crate) fn on_started(&mut self, node: NodeId, part: Part) {
-        let watch = Watch { part, connections: BTreeMap::new(), channels: BTreeMap::new() };
+        let watch = Watch {
+            part,
+            connections: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            changes: Vec::new(),
+        };
+        if let Some(before) = self.nodes.get(&node) {
+            let connections = before.connections.keys().map(|of| (*of, ConnectionView::Offline));
+            let channels = before.channels.keys().map(|key| (*key, ChannelView::Gone));
+            let views = connections.map(|(of, view)| View::Connection(of, view));
+            let views = views.chain(channels.map(|(key, view)| View::Channel(key, view)));
+            self.changes.extend(views.map(|view| (node, view)));
+        }
         self.nodes.insert(node, watch);
     }
 
     fn with(&mut self, node: NodeId, act: impl FnOnce(&mut Watch, &mut Coverage)) {
         if let Some(watch) = self.nodes.get_mut(&node) {
             act(watch, &mut self.coverage);
+            self.changes.extend(watch.changes.drain(..).map(|view| (node, view)));
         }
+    }
+
+    /// What is seen otherwise since the last call.
+    pub(crate) fn take_changes(&mut self) -> impl Iterator<Item = (NodeId, View)> + '_ {
+        self.changes.drain(..)
     }
 
     /// An application is about to ask its client for something.
@@ -249,6 +271,7 @@ impl Watch {
             coverage.connection_steps.add(*view, next, 1);
             coverage.connections.add(next, Count, 1);
             *view = next;
+            self.changes.push(View::Connection(connection, next));
         }
     }
 
@@ -258,6 +281,7 @@ impl Watch {
             let states =
                 if part == Part::Manager { &mut coverage.leases } else { &mut coverage.channels };
             states.add(ChannelView::Asked, Count, 1);
+            self.changes.push(View::Channel(key, ChannelView::Asked));
             ChannelView::Asked
         });
     }
@@ -290,6 +314,7 @@ impl Watch {
                 steps.add(*view, next, 1);
                 states.add(next, Count, 1);
                 *view = next;
+                self.changes.push(View::Channel(key, next));
             }
         }
         if next == ChannelView::Gone {

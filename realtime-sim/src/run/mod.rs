@@ -21,7 +21,7 @@ use crate::subject::{
     ChannelTold, ClientSubject, Command, ManagerSubject, Performed, Role, Scripted, Told,
     client_config, numbered,
 };
-use crate::trace::{Record, Who};
+use crate::trace::{Change, Record, Who};
 use crate::{Network, NodeId, World};
 
 /// What a run found and what it was like.
@@ -99,6 +99,14 @@ pub fn run_recorded(scenario: &Scenario) -> (Report, Vec<Record>) {
     let report = stage.play();
     let records = stage.world.records().to_vec();
     (report, records)
+}
+
+/// Runs a scenario and keeps its trace, and how its connections and channels were seen.
+pub(crate) fn run_seen(scenario: &Scenario) -> (Report, Vec<Record>, Vec<Change>) {
+    let mut stage = Stage::new::<ClientSubject>(scenario, World::with_records);
+    let report = stage.play();
+    let changes = stage.world.trace.changes().to_vec();
+    (report, stage.world.records().to_vec(), changes)
 }
 
 /// A token that outlives every scenario but the longest sleeps.
@@ -228,6 +236,7 @@ impl<'a> Stage<'a> {
         let player = &self.actors[usize::from(who.0)];
         let node = player.node;
         self.world.observer.on_started(node, player.part);
+        self.world.keep_changes();
         self.set_wall(node, BEGIN + self.world.now.since_epoch());
         if self.scenario.cast.settings.tokens {
             self.set_token(who, TOKEN_LIVES);
@@ -415,6 +424,7 @@ impl<'a> Stage<'a> {
         }
         self.world.oracle.on_asked(node, command, self.world.now);
         self.world.observer.on_command(node, command);
+        self.world.keep_changes();
         let performed = self.world.nodes[node.0].host.perform(command, now);
         self.world.flush(node);
         self.listen();
@@ -502,6 +512,7 @@ impl<'a> Stage<'a> {
         if let Performed::Opened(key) = performed {
             self.world.oracle.on_wanted(node, key);
             self.world.observer.on_opened(node, key);
+            self.world.keep_changes();
             // Who opens a channel again shows there what it showed before.
             let shown = self.actors[usize::from(who.0)].wanted[&topic].shown;
             if let Some(number) = shown {

@@ -1,9 +1,10 @@
 //! `sim coverage`: what the scenarios of many seeds reach.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use core::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use realtime_sim::{Coverage, Need, Profile, Seed, Table, run as run_scenario};
 
