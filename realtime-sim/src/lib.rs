@@ -48,6 +48,8 @@
 //! of frames the `join_ref`, the `ref`, the topic and the event. Payloads are never shown.
 //! `cargo sim run --seeds 0..1000` runs a [`Scenario`] for each seed; when one fails, its last line
 //! is the command that shows it again.
+#![doc = ""]
+#![doc = include_str!("../GUIDE.md")]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
