@@ -12,10 +12,10 @@ use realtime_sim::{App, Scenario, Seed, run_app, shrink};
 
 /// Who is in each room, as a sidebar shows it.
 #[derive(Default)]
-struct Roster {
-    here: BTreeMap<ChannelId, BTreeSet<String>>,
+pub(crate) struct Roster {
+    pub(crate) here: BTreeMap<ChannelId, BTreeSet<String>>,
     /// The bug: nobody is there while we are offline, so the sidebar is cleared.
-    clears_when_offline: bool,
+    pub(crate) clears_when_offline: bool,
 }
 
 impl App<Client, Event> for Roster {

@@ -48,6 +48,8 @@
 //! of frames the `join_ref`, the `ref`, the topic and the event. Payloads are never shown.
 //! `cargo sim run --seeds 0..1000` runs a [`Scenario`] for each seed; when one fails, its last line
 //! is the command that shows it again.
+#![doc = ""]
+#![doc = include_str!("../GUIDE.md")]
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "each place is about a few of many kinds of steps and events"

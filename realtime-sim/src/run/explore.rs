@@ -10,7 +10,7 @@ use realtime_proto::Instant;
 use super::{Stage, TOKEN_LIVES, words_of_panic};
 use crate::link::{Carried, End, Parcel};
 use crate::oracle::Finding;
-use crate::scenario::{Act, ActorId, Fault, Op, Scenario};
+use crate::scenario::{Act, Fault, Op, Scenario};
 use crate::subject::{ClientSubject, Scripted};
 use crate::trace::Who;
 use crate::world::Due;
@@ -515,25 +515,22 @@ impl<'a> Course<'a> {
             }
             Op::Data(_) => true,
             Op::Fault(fault) => {
-                let has_link = |who: &ActorId| {
-                    let node = self.stage.actors[usize::from(who.0)].node;
-                    self.stage.world.links.values().any(|link| link.node == node)
-                };
-                let is_possible = match fault {
-                    Fault::Cut { who }
-                    | Fault::Vanish { who }
-                    | Fault::Abandon { who }
-                    | Fault::Close { who, .. }
-                    | Fault::Mute { who, .. }
-                    | Fault::Deafen { who, .. }
-                    | Fault::Stall { who, .. }
-                    | Fault::Crash { who, .. }
-                    | Fault::Shut { who, .. }
-                    | Fault::StaleClose { who, .. }
-                    | Fault::StaleError { who, .. }
-                    | Fault::Garbage { who, .. } => has_link(who),
-                    _ => true,
-                };
+                let is_of_a_link = matches!(
+                    fault,
+                    Fault::Cut { .. }
+                        | Fault::Vanish { .. }
+                        | Fault::Abandon { .. }
+                        | Fault::Close { .. }
+                        | Fault::Mute { .. }
+                        | Fault::Deafen { .. }
+                        | Fault::Stall { .. }
+                        | Fault::Crash { .. }
+                        | Fault::Shut { .. }
+                        | Fault::StaleClose { .. }
+                        | Fault::StaleError { .. }
+                        | Fault::Garbage { .. }
+                );
+                let is_possible = !is_of_a_link || !self.stage.world.links.is_empty();
                 self.faults < self.exploration.faults_max && is_possible
             }
         }

@@ -59,7 +59,8 @@ pub fn run(scenario: &Scenario) -> Report {
     run_with::<ClientSubject>(scenario)
 }
 
-/// Runs a scenario with any client that can be scripted; managers are ours.
+/// Runs a scenario with any client that can be scripted; managers are ours. The guide has a client
+/// and what this finds in it.
 #[must_use]
 pub fn run_with<S: Scripted>(scenario: &Scenario) -> Report {
     Stage::new::<S>(scenario, |world| world).play()
