@@ -48,11 +48,18 @@
 //! of frames the `join_ref`, the `ref`, the topic and the event. Payloads are never shown.
 //! `cargo sim run --seeds 0..1000` runs a [`Scenario`] for each seed; when one fails, its last line
 //! is the command that shows it again.
+#![doc = ""]
+#![doc = include_str!("../GUIDE.md")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each place is about a few of many kinds of steps and events"
+)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod agenda;
 mod backend;
+mod coverage;
 mod credentials;
 mod fault;
 pub mod fuzz;
@@ -65,15 +72,23 @@ mod scenario;
 mod seed;
 mod shrink;
 mod subject;
+mod timeline;
 mod trace;
 mod transport;
 mod world;
 
+pub use coverage::{
+    Cell, ChannelView, Condition, ConnectionView, Course, Coverage, Need, Place, PushEnd, Sight,
+    Silent, Table, ViolationKind,
+};
 pub use host::App;
 pub use link::Network;
 pub use node::NodeId;
 pub use oracle::Finding;
-pub use run::{Report, run, run_recorded, run_traced, run_with};
+pub use run::{
+    Beginning, Exploration, Explored, Failure, PathError, Report, run, run_app, run_recorded,
+    run_traced, run_with,
+};
 pub use scenario::{
     Act, ActKind, Actor, ActorId, Cast, CloseCode, Data, DataKind, Fault, FaultKind, Garbage, Op,
     Part, Profile, Refusal, Scenario, ScenarioError, ServerId, Settings, Shutting, Step, TopicId,
@@ -82,8 +97,9 @@ pub use scenario::{
 pub use seed::{Seed, SeedError, seeds};
 pub use shrink::shrink;
 pub use subject::{
-    ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Subject, Told,
-    number_of, numbered,
+    ChannelKey, ChannelTold, Command, Missed, Note, Performed, Request, Role, Scripted, Subject,
+    Told, number_of, numbered,
 };
+pub use timeline::timeline;
 pub use trace::{Record, Who, describe, describe_for_manager};
 pub use world::{Tally, World};

@@ -133,7 +133,7 @@ const HELD_MAX: usize = 100_000;
 
 impl Link {
     /// More bytes than this under way to the server, and the node's writes block.
-    pub(crate) const WRITE_BUFFER_BYTES_MAX: usize = 16 << 10;
+    pub(crate) const WRITE_BUFFER_BYTES_MAX: usize = 4 << 10;
 
     pub(crate) fn new(
         node: NodeId,

@@ -11,6 +11,9 @@ use realtime_proto::wire::{self, Sender, Vsn};
 use realtime_proto::{ChannelEvent, Event, Frame, Gap, Instant, Recovery, Stream};
 
 use crate::NodeId;
+use crate::coverage::{ChannelView, ConnectionView};
+use crate::scenario::TopicId;
+use crate::subject::ChannelKey;
 
 /// Where something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +50,25 @@ pub struct Record {
     pub detail: String,
     /// Of what was received: where it came from and when it left.
     pub from: Option<(Who, Instant)>,
+    /// Of a frame that was sent: where it goes.
+    pub to: Option<Who>,
+    /// Of what was told of a channel that a scenario opened: its topic.
+    pub topic: Option<TopicId>,
+}
+
+/// A connection or a channel that is seen otherwise from some record on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// How many records there were before.
+    pub(crate) record: usize,
+    pub(crate) node: NodeId,
+    pub(crate) view: View,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    Connection(u32, ConnectionView),
+    Channel(ChannelKey, ChannelView),
 }
 
 /// Fixed columns: when, where, what, and the details.
@@ -102,6 +124,7 @@ pub(crate) struct Trace {
     lines: u64,
     sink: Sink,
     kept: Vec<Record>,
+    changes: Vec<Change>,
 }
 
 /// More records than this are no trace that anybody reads.
@@ -118,6 +141,22 @@ impl Trace {
 
     pub(crate) fn kept(&self) -> &[Record] {
         &self.kept
+    }
+
+    pub(crate) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// The record that was written last, to say more of it; nothing of it counts for the hash.
+    pub(crate) fn last(&mut self) -> Option<&mut Record> {
+        self.kept.last_mut()
+    }
+
+    /// Keeps a change beside the records.
+    pub(crate) fn keep_change(&mut self, node: NodeId, view: View) {
+        if matches!(self.sink, Sink::Keep) {
+            self.changes.push(Change { record: self.kept.len(), node, view });
+        }
     }
 
     /// Whether anybody reads the lines; otherwise details need not be made.
@@ -153,11 +192,13 @@ impl Trace {
         match self.sink {
             Sink::Nowhere => {}
             Sink::Print(print) => {
-                print(&Record { at, who, word, detail: detail(), from }.to_string());
+                let (to, topic) = (None, None);
+                print(&Record { at, who, word, detail: detail(), from, to, topic }.to_string());
             }
             Sink::Keep => {
                 assert!(self.kept.len() < RECORDS_MAX, "the trace has {RECORDS_MAX} records");
-                self.kept.push(Record { at, who, word, detail: detail(), from });
+                let (to, topic) = (None, None);
+                self.kept.push(Record { at, who, word, detail: detail(), from, to, topic });
             }
         }
     }

@@ -12,7 +12,8 @@ use crate::host::{Log, Shown};
 use crate::link::{Carried, End, Link, Parcel};
 use crate::node::{Reception, Sleep};
 use crate::oracle::At;
-use crate::subject::Request;
+use crate::scenario::TopicId;
+use crate::subject::{Request, Told};
 use crate::trace::{Who, describe_frame};
 use crate::world::{Due, World};
 
@@ -282,7 +283,12 @@ impl World {
                 self.trace.write(now, Who::Node(id), "tells", &told, || shown.line);
                 for told in &told {
                     self.oracle.on_told(id, told, clock, now);
+                    self.observer.on_told(id, told);
                 }
+                if let Some(record) = self.trace.last() {
+                    record.topic = told.iter().find_map(topic_of);
+                }
+                self.keep_changes();
                 if self.listens {
                     self.overheard.extend(told.drain(..).map(|told| (id, told)));
                 }
@@ -292,6 +298,13 @@ impl World {
             if !some {
                 return;
             }
+        }
+    }
+
+    /// Keeps what is seen otherwise now.
+    pub(crate) fn keep_changes(&mut self) {
+        for (node, view) in self.observer.take_changes() {
+            self.trace.keep_change(node, view);
         }
     }
 
@@ -317,6 +330,8 @@ impl World {
                 let clock = self.nodes[node.0].clock.read(now);
                 self.oracle.on_attempt((node, asked.connection), (id, server), now);
                 self.oracle.on_connects((node, asked.connection), id, clock, now);
+                self.observer.on_attempt(node, asked.connection);
+                self.keep_changes();
                 let link = Link::new(node, (socket, asked.connection), server, network, seed);
                 self.links.insert(id, link);
                 let target = path_and_query(&url).into();
@@ -327,12 +342,18 @@ impl World {
                     describe_frame(&frame, Sender::Client)
                 });
                 let link = self.link_of(node, socket).filter(|(_, link)| link.open);
+                let link = link.map(|(id, link)| (id, link.server));
+                if let (Some(record), Some((_, server))) = (self.trace.last(), link) {
+                    record.to = Some(Who::Server(server));
+                }
                 let Some((id, _)) = link else {
                     return self
                         .oracle
                         .find("G4", now, || format!("{node} sends on a socket that is not open"));
                 };
                 self.oracle.on_node_sends(node, id, &frame, now);
+                self.observer.on_sends(node, &frame);
+                self.keep_changes();
                 if self.keeps_logs {
                     let sent = &mut self.nodes[node.0].sent;
                     assert!(sent.len() < SENT_MAX, "{node} sent {SENT_MAX} frames");
@@ -421,6 +442,9 @@ impl World {
                             frame.as_bytes(),
                             || describe_frame(&frame, Sender::Server),
                         );
+                        if let Some(record) = self.trace.last() {
+                            record.to = self.links.get(&id).map(|link| Who::Node(link.node));
+                        }
                         self.send(id, End::Node, Carried::Frame(frame));
                     }
                 }
@@ -449,6 +473,14 @@ impl World {
         for frame in self.backends[server].spoken.take().unwrap_or_default() {
             self.oracle.on_server_says(server, &frame, &self.nodes, now);
         }
+    }
+}
+
+/// The topic of a scenario that something was told of.
+fn topic_of(told: &Told) -> Option<TopicId> {
+    match told {
+        Told::Channel(key, _) if key.topic != TopicId(u8::MAX) => Some(key.topic),
+        _ => None,
     }
 }
 

@@ -172,6 +172,11 @@ impl Server {
         self.end_channel(id, topic, "phx_close", "{}")
     }
 
+    /// A channel that ends without words, as a plain one does.
+    pub(super) fn stop(&mut self, id: SessionId, topic: &str) -> bool {
+        self.end_channel(id, topic, "phx_close", "{}")
+    }
+
     /// A plain channel: everything goes to the other members, and is acknowledged.
     fn relay(&mut self, origin: Origin<'_>, event: &str, body: &Body<'_>) {
         match body {

@@ -360,10 +360,11 @@ impl Server {
         closed
     }
 
-    /// Shuts one Supabase channel as a real server does when a token expires or a limit is hit: a
-    /// `system` error with `message`, then `phx_close`; whether there was such a channel.
+    /// Shuts one channel as a real server does when a token expires or a limit is hit: a `system`
+    /// error with `message`, then `phx_close`; whether there was such a channel.
     ///
-    /// Protocol §6.3 lists the messages.
+    /// Protocol §6.3 lists the messages. A plain Phoenix channel stops without words, with
+    /// `phx_close` alone.
     ///
     /// # Examples
     ///
@@ -385,7 +386,7 @@ impl Server {
         now: Instant,
     ) -> bool {
         self.advance(now);
-        let was_joined = self.shut(session, topic, message);
+        let was_joined = self.shut(session, topic, message) || self.stop(session, topic);
         self.settle();
         was_joined
     }

@@ -86,7 +86,7 @@ impl View {
                 Ok(())
             }
             Told::Channel(key, told) => self.on_channel(*key, told, clock, events_max),
-            Told::TokenNeeded => Ok(()),
+            Told::TokenNeeded | Told::Note(_) => Ok(()),
             Told::Violation => self.backlog.on_told(events_max),
         }
     }

@@ -8,6 +8,7 @@ use realtime_proto::server::RowChange;
 use super::{Stage, payload};
 use crate::NodeId;
 use crate::backend::{Backend, Fate, Mischief};
+use crate::coverage::Conditions;
 use crate::credentials::BEGIN;
 use crate::fault::Lasting;
 use crate::link::End;
@@ -27,8 +28,15 @@ impl Stage<'_> {
     pub(super) fn apply(&mut self, op: &Op) {
         match op {
             Op::Act(who, act) => self.act(*who, act),
-            Op::Data(data) => self.data(data),
-            Op::Fault(fault) => self.break_something(fault),
+            Op::Data(data) => {
+                self.world.observer.on_data(data);
+                self.data(data);
+            }
+            Op::Fault(fault) => {
+                let conditions = self.conditions_of(fault);
+                self.world.observer.on_fault(fault, conditions);
+                self.break_something(fault);
+            }
         }
         self.listen();
     }
@@ -75,6 +83,21 @@ impl Stage<'_> {
                 }
             }
         }
+    }
+
+    /// How it is with those whom a fault hits.
+    fn conditions_of(&self, fault: &Fault) -> Conditions {
+        let all = self.actors.iter().map(|player| player.node);
+        let hit = all.filter(|node| match (fault.actor(), fault.server()) {
+            (Some(who), _) => *node == self.node(who),
+            (None, Some(server)) => {
+                let server = usize::from(server.0);
+                let mut links = self.world.links.values().filter(|link| link.node == *node);
+                self.world.nodes[node.0].server == server || links.any(|link| link.server == server)
+            }
+            (None, None) => true,
+        });
+        hit.map(|node| self.conditions(node)).fold(Conditions::default(), Conditions::union)
     }
 
     fn node(&self, who: ActorId) -> NodeId {
@@ -412,7 +435,10 @@ impl Stage<'_> {
         };
         let seed = self.world.seed.child("restart", u64::from(role.restarts) << 8 | at as u64).0;
         let clock = self.world.nodes[node.0].clock.read(self.world.now);
-        let host = (self.restart)(&role, seed, clock);
+        let host = (self.start)(&role, seed, clock);
+        if let Some(stats) = self.world.nodes[node.0].host.stats() {
+            self.world.observer.on_stats(&stats);
+        }
         let player = &mut self.world.nodes[node.0];
         player.host = host;
         (player.seen, player.told) = (clock, clock);

@@ -2,22 +2,26 @@
 //! accounts at the end.
 
 mod apply;
+mod explore;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+pub use explore::{Beginning, Exploration, Explored, Failure, PathError};
 use realtime_proto::supabase::{CauseKind, Retry};
-use realtime_proto::{Instant, Payload};
+use realtime_proto::{Client, Event, Instant, Payload};
 
+use crate::coverage::{Condition, Conditions, Course, Coverage, Observer};
 use crate::credentials::{self, BEGIN};
-use crate::host::Hosted;
+use crate::host::{App, Host, Hosted};
+use crate::node::Sleep;
 use crate::oracle::Finding;
 use crate::scenario::{Act, ActorId, Op, Part, Scenario, TopicId};
 use crate::subject::{
     ChannelTold, ClientSubject, Command, ManagerSubject, Performed, Role, Scripted, Told,
     client_config, numbered,
 };
-use crate::trace::{Record, Who};
+use crate::trace::{Change, Record, Who};
 use crate::{Network, NodeId, World};
 
 /// What a run found and what it was like.
@@ -36,6 +40,8 @@ pub struct Report {
     pub time_to_live: Option<Duration>,
     /// The hash of the trace.
     pub hash: u64,
+    /// What it reached.
+    pub coverage: Coverage,
 }
 
 /// Runs a scenario with our own client.
@@ -53,10 +59,32 @@ pub fn run(scenario: &Scenario) -> Report {
     run_with::<ClientSubject>(scenario)
 }
 
-/// Runs a scenario with any client that can be scripted; managers are ours.
+/// Runs a scenario with any client that can be scripted; managers are ours. The guide has a client
+/// and what this finds in it.
 #[must_use]
 pub fn run_with<S: Scripted>(scenario: &Scenario) -> Report {
     Stage::new::<S>(scenario, |world| world).play()
+}
+
+/// Runs a scenario in which every client has an application, which `make` makes when the client
+/// starts and whenever it starts again. It opens what the scenario says, hears of every event, and
+/// at the end [`App::check`] says whether all is as it should be; a panic is a finding, too.
+///
+/// An [`App`] has an example.
+#[must_use]
+pub fn run_app<A: App<Client, Event>>(
+    scenario: &Scenario,
+    make: impl Fn(&Role<'_>) -> A,
+) -> Report {
+    let start = |role: &Role<'_>, seed: u64, now: Instant| -> Box<dyn Host> {
+        if role.actor.part == Part::Manager {
+            return start::<ClientSubject>(role, seed, now);
+        }
+        let mut hosted = Hosted::without_log(ClientSubject::start(role, seed, now));
+        hosted.set_client_app(make(role));
+        Box::new(hosted)
+    };
+    Stage::of(scenario, &start, |world| world).play()
 }
 
 /// Runs a scenario and hands out each line of its trace.
@@ -74,6 +102,14 @@ pub fn run_recorded(scenario: &Scenario) -> (Report, Vec<Record>) {
     (report, records)
 }
 
+/// Runs a scenario and keeps its trace, and how its connections and channels were seen.
+pub(crate) fn run_seen(scenario: &Scenario) -> (Report, Vec<Record>, Vec<Change>) {
+    let mut stage = Stage::new::<ClientSubject>(scenario, World::with_records);
+    let report = stage.play();
+    let changes = stage.world.trace.changes().to_vec();
+    (report, stage.world.records().to_vec(), changes)
+}
+
 /// A token that outlives every scenario but the longest sleeps.
 const TOKEN_LIVES: Duration = Duration::from_secs(3_600);
 /// After the healing: the longest that a push, or a session that died in silence, can still take.
@@ -81,13 +117,15 @@ const SETTLES_AFTER: Duration = Duration::from_secs(75);
 /// At the end: the longest that a leave can take, and the end of a connection nobody needs.
 const CLOSES_AFTER: Duration = Duration::from_secs(90);
 
+/// Starts the client of an actor, from its seed and at this time.
+type Start<'a> = dyn Fn(&Role<'_>, u64, Instant) -> Box<dyn Host> + 'a;
+
 /// A scenario on its way.
-#[derive(Debug)]
 struct Stage<'a> {
     scenario: &'a Scenario,
     world: World,
     actors: Vec<Player>,
-    restart: fn(&Role<'_>, u64, Instant) -> Box<dyn crate::host::Host>,
+    start: &'a Start<'a>,
     /// What applications will do at some time, in order.
     plans: BTreeMap<(Instant, u64), ActorId>,
     next_plan: u64,
@@ -124,7 +162,7 @@ struct Wanted {
     shown: Option<u64>,
 }
 
-fn start<S: Scripted>(role: &Role<'_>, seed: u64, now: Instant) -> Box<dyn crate::host::Host> {
+fn start<S: Scripted>(role: &Role<'_>, seed: u64, now: Instant) -> Box<dyn Host> {
     match role.actor.part {
         Part::Client => Box::new(Hosted::without_log(S::start(role, seed, now))),
         Part::Manager => Box::new(Hosted::without_log(ManagerSubject::start(role, seed, now))),
@@ -133,11 +171,21 @@ fn start<S: Scripted>(role: &Role<'_>, seed: u64, now: Instant) -> Box<dyn crate
 
 impl<'a> Stage<'a> {
     fn new<S: Scripted>(scenario: &'a Scenario, dress: impl FnOnce(World) -> World) -> Self {
+        Self::of(scenario, &start::<S>, dress)
+    }
+
+    fn of(
+        scenario: &'a Scenario,
+        start: &'a Start<'a>,
+        dress: impl FnOnce(World) -> World,
+    ) -> Self {
         let settings = &scenario.cast.settings;
-        let mut config = realtime_proto::server::ServerConfig::default();
-        config.reads_tokens = settings.tokens;
-        config.subscribed_after = settings.subscribed_after;
-        config.unix_time_at_epoch = BEGIN;
+        let config = realtime_proto::server::ServerConfig {
+            reads_tokens: settings.tokens,
+            subscribed_after: settings.subscribed_after,
+            unix_time_at_epoch: BEGIN,
+            ..realtime_proto::server::ServerConfig::default()
+        };
         let network = Network { delay: settings.delay, jitter: settings.jitter };
         let world = World::seed(scenario.seed.0)
             .with_server(config)
@@ -150,11 +198,12 @@ impl<'a> Stage<'a> {
         world.oracle.follow(&scenario.cast);
         // Each run would be slower, and what one shows another shows, too.
         world.oracle.reads_events = scenario.seed.0 % 16 == 0;
+        world.observer = Observer::of(&scenario.cast);
         let mut stage = Self {
             scenario,
             world,
             actors: Vec::new(),
-            restart: start::<S>,
+            start,
             plans: BTreeMap::new(),
             next_plan: 0,
             next_number: 0,
@@ -166,7 +215,7 @@ impl<'a> Stage<'a> {
         };
         for actor in &scenario.cast.actors {
             let role = Role { actor, cast: &scenario.cast, restarts: 0 };
-            let host = start::<S>(&role, stage.world.next_seed(), stage.world.now);
+            let host = start(&role, stage.world.next_seed(), stage.world.now);
             let node = stage.world.host(host);
             stage.actors.push(Player {
                 node,
@@ -185,7 +234,10 @@ impl<'a> Stage<'a> {
 
     /// Gives a client that just started what it starts with: the time, and a token.
     fn dress(&mut self, who: ActorId) {
-        let node = self.actors[usize::from(who.0)].node;
+        let player = &self.actors[usize::from(who.0)];
+        let node = player.node;
+        self.world.observer.on_started(node, player.part);
+        self.world.keep_changes();
         self.set_wall(node, BEGIN + self.world.now.since_epoch());
         if self.scenario.cast.settings.tokens {
             self.set_token(who, TOKEN_LIVES);
@@ -204,11 +256,8 @@ impl<'a> Stage<'a> {
         let time_to_live = match played {
             Ok(time_to_live) => time_to_live,
             Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                let text = text.unwrap_or("a panic without words").to_owned();
                 let now = self.world.now;
-                self.world.oracle.find("panic", now, || text);
+                self.world.oracle.find("panic", now, || words_of_panic(&*panic));
                 None
             }
         };
@@ -219,7 +268,43 @@ impl<'a> Stage<'a> {
             simulated: self.world.now.since_epoch(),
             time_to_live,
             hash: self.world.trace_hash(),
+            coverage: self.reached(time_to_live),
         }
+    }
+
+    /// What the run reached, once it is over.
+    fn reached(&mut self, time_to_live: Option<Duration>) -> Coverage {
+        for player in &self.actors {
+            if let Some(stats) = self.world.nodes[player.node.0].host.stats() {
+                self.world.observer.on_stats(&stats);
+            }
+        }
+        if let Some(took) = time_to_live {
+            let at_once = took == Duration::ZERO;
+            let course = if at_once { Course::LiveAtOnce } else { Course::LiveLater };
+            self.world.observer.on_course(course);
+        }
+        core::mem::take(&mut self.world.observer.coverage)
+    }
+
+    /// How it is with a node at this moment.
+    fn conditions(&self, node: NodeId) -> Conditions {
+        let observer = &self.world.observer;
+        let mut conditions = Conditions::default();
+        if self.world.nodes[node.0].sleep != Sleep::Awake {
+            conditions.insert(Condition::Asleep);
+        }
+        let mut links = self.world.links.values().filter(|link| link.node == node && link.wanted);
+        if links.clone().any(|link| link.open) {
+            conditions = conditions.union(observer.channels(node));
+        }
+        if links.clone().any(|link| !link.open) {
+            conditions.insert(Condition::Connecting);
+        }
+        if links.next().is_none() {
+            conditions = conditions.union(observer.connections(node));
+        }
+        conditions
     }
 
     fn is_over(&self) -> bool {
@@ -236,6 +321,11 @@ impl<'a> Stage<'a> {
             self.note(&step.op);
             self.apply(&step.op);
         }
+        self.finish()
+    }
+
+    /// Heals the world, waits until it is live, and has it come to rest and to its end.
+    fn finish(&mut self) -> Option<Duration> {
         if self.is_over() {
             return None;
         }
@@ -322,7 +412,7 @@ impl<'a> Stage<'a> {
                         _ => {}
                     }
                 }
-                Told::Violation => {}
+                Told::Violation | Told::Note(_) => {}
             }
         }
     }
@@ -334,6 +424,8 @@ impl<'a> Stage<'a> {
             self.world.oracle.on_command(node, self.world.now);
         }
         self.world.oracle.on_asked(node, command, self.world.now);
+        self.world.observer.on_command(node, command);
+        self.world.keep_changes();
         let performed = self.world.nodes[node.0].host.perform(command, now);
         self.world.flush(node);
         self.listen();
@@ -350,6 +442,8 @@ impl<'a> Stage<'a> {
 
     fn act(&mut self, who: ActorId, act: &Act) {
         let player = usize::from(who.0);
+        let conditions = self.conditions(self.actors[player].node);
+        self.world.observer.on_act(act, conditions);
         match act {
             Act::Connect {} => {
                 self.actors[player].online = true;
@@ -418,6 +512,8 @@ impl<'a> Stage<'a> {
         }
         if let Performed::Opened(key) = performed {
             self.world.oracle.on_wanted(node, key);
+            self.world.observer.on_opened(node, key);
+            self.world.keep_changes();
             // Who opens a channel again shows there what it showed before.
             let shown = self.actors[usize::from(who.0)].wanted[&topic].shown;
             if let Some(number) = shown {
@@ -433,6 +529,7 @@ impl<'a> Stage<'a> {
         self.world.oracle.on_send(node, topic, number);
         if self.perform(who, &Command::Send(topic, number)) != Performed::Done {
             self.world.oracle.on_send_refused(node, number, self.world.now);
+            self.world.observer.on_refused();
         }
     }
 
@@ -566,6 +663,10 @@ impl<'a> Stage<'a> {
                     self.world.oracle.check_presence(node, topic, seen, wanted.shown, now);
                 }
             }
+            if let Err(what) = self.world.nodes[node.0].host.check() {
+                let name = &self.scenario.cast.actors[at].name;
+                self.world.oracle.find("application", now, || format!("{name}: {what}"));
+            }
             let shown = format!("{:?}", self.world.nodes[node.0].host);
             self.world.oracle.on_shown(node, "its client", &shown, now);
         }
@@ -587,12 +688,12 @@ impl<'a> Stage<'a> {
         for player in actors.iter().filter(|player| player.online) {
             for topic in player.wanted.keys().map(|id| &topics[usize::from(id.0)]) {
                 let links = self.world.links.values().filter(|link| link.node == player.node);
-                let tokens = links.filter(|link| link.open).filter_map(|link| {
+                let mut tokens = links.filter(|link| link.open).filter_map(|link| {
                     self.world.backends[link.server]
                         .server
                         .access_token(link.session?, &topic.topic)
                 });
-                if let Some(token) = tokens.last().map(|token| token.expose().to_owned()) {
+                if let Some(token) = tokens.next_back().map(|token| token.expose().to_owned()) {
                     let (node, topic) = (player.node, &topic.topic);
                     self.world.oracle.check_token(node, topic, Some(&token), now);
                 }
@@ -629,6 +730,13 @@ impl<'a> Stage<'a> {
             self.data(&data);
         }
     }
+}
+
+/// What a panic said.
+fn words_of_panic(panic: &(dyn core::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").into()
 }
 
 /// A payload that bears a number.

@@ -68,6 +68,28 @@ macro_rules! steps {
                 }
             }
 
+            /// Whom it is about, if it is about one.
+            #[allow(dead_code, reason = "faults alone are asked")]
+            pub(crate) fn actor(&self) -> Option<ActorId> {
+                match self {
+                    $(Self::$variant { $($field),* } => {
+                        let found: &[Option<ActorId>] = &[$($field.actor()),*];
+                        found.iter().find_map(|who| *who)
+                    })+
+                }
+            }
+
+            /// Which server it is about, if it is about one.
+            #[allow(dead_code, reason = "faults alone are asked")]
+            pub(crate) fn server(&self) -> Option<ServerId> {
+                match self {
+                    $(Self::$variant { $($field),* } => {
+                        let found: &[Option<ServerId>] = &[$($field.server()),*];
+                        found.iter().find_map(|server| *server)
+                    })+
+                }
+            }
+
             /// The words behind the first, one a parameter.
             pub(super) fn write_parameters(&self, cast: &Cast) -> Vec<String> {
                 match self {

@@ -18,6 +18,14 @@ pub struct TopicId(pub(crate) u8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub(crate) u8);
 
+impl TopicId {
+    /// Its place among the topics of the cast.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// How a span of time is written: `1500ms`, `2s`, `3m`, `4h`, `5d`; the largest unit that is whole.
 pub(super) struct Span(pub(super) Duration);
 
@@ -57,6 +65,14 @@ pub(super) trait Word: Sized + Clone + PartialEq {
     fn write(&self, cast: &Cast) -> String;
     fn read(word: &str, cast: &Cast) -> Result<Self, String>;
     fn draw(draw: &mut Draw, cast: &Cast) -> Self;
+    /// The application that it names, if it names one.
+    fn actor(&self) -> Option<ActorId> {
+        None
+    }
+    /// The server that it names, if it names one.
+    fn server(&self) -> Option<ServerId> {
+        None
+    }
     /// Values that are easier to think about, the simplest first.
     fn simpler(&self) -> Vec<Self> {
         Vec::new()
@@ -64,6 +80,10 @@ pub(super) trait Word: Sized + Clone + PartialEq {
 }
 
 impl Word for ActorId {
+    fn actor(&self) -> Option<ActorId> {
+        Some(*self)
+    }
+
     fn write(&self, cast: &Cast) -> String {
         cast.actors[usize::from(self.0)].name.clone()
     }
@@ -107,6 +127,10 @@ impl Word for TopicId {
 }
 
 impl Word for ServerId {
+    fn server(&self) -> Option<ServerId> {
+        Some(*self)
+    }
+
     fn write(&self, _: &Cast) -> String {
         self.0.to_string()
     }

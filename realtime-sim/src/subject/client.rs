@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig, PostgresChangesOptions};
 use realtime_proto::{
     Backoff, BindingId, ChannelConfig, ChannelEvent, ChannelId, Client, CloseReason, Config, Event,
-    Frame, Instant, Limits, Outcome, Payload, PushId, SocketId, Status, Stream,
+    Frame, Instant, Limits, Outcome, Payload, PushId, SocketId, Stats, Status, Stream,
 };
 
 use super::{
     ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Subject, Told,
-    number_of, numbered,
+    note, number_of, numbered,
 };
 use crate::credentials;
 use crate::scenario::{Cast, TopicId, TopicSpec};
@@ -267,6 +267,7 @@ impl Subject for ClientSubject {
     }
 
     fn tell(&mut self, event: &Event, told: &mut Vec<Told>) {
+        told.extend(note::of(event).map(Told::Note));
         told.push(match event {
             Event::Connected { .. } => Told::Connected { connection: 0 },
             Event::Disconnected { cause, retry_at, .. } => {
@@ -327,6 +328,10 @@ impl Subject for ClientSubject {
             metas.iter().filter_map(|meta| number_of(meta.value.as_bytes())).collect()
         };
         Some(presence.members().map(|(key, metas)| (key.into(), shown(metas))).collect())
+    }
+
+    fn stats(&self) -> Option<Stats> {
+        Some(self.client.stats())
     }
 
     fn is_live(&mut self, topic: TopicId) -> bool {

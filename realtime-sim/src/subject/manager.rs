@@ -8,13 +8,13 @@ use realtime_proto::manager::{
     Manager, ManagerConfig, ManagerEvent, PresenceOptions, User,
 };
 use realtime_proto::{
-    Backoff, CloseReason, ConnectionId, Frame, Instant, Payload, PushId, SocketId, Stream,
+    Backoff, CloseReason, ConnectionId, Frame, Instant, Payload, PushId, SocketId, Stats, Stream,
 };
 
 use super::client::{client_config, is_taken};
 use super::{
     ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Subject, Told,
-    number_of, numbered,
+    note, number_of, numbered,
 };
 use crate::scenario::{TopicId, TopicSpec};
 use crate::trace::describe_for_manager;
@@ -234,6 +234,7 @@ impl Subject for ManagerSubject {
     }
 
     fn tell(&mut self, event: &ManagerEvent, told: &mut Vec<Told>) {
+        told.extend(note::of_manager(event).map(Told::Note));
         if let ManagerEvent::Lease(lease, LeaseEvent::Status(ChannelStatus::Live)) = event {
             if let (Some(key), None) = (self.keys.get(lease), self.statuses.get(lease)) {
                 // It shares a channel that was live before.
@@ -322,6 +323,10 @@ impl Subject for ManagerSubject {
             (user.user_id, number.into_iter().collect())
         };
         Some(users.into_iter().map(shown).collect())
+    }
+
+    fn stats(&self) -> Option<Stats> {
+        Some(self.manager.stats())
     }
 
     fn is_live(&mut self, topic: TopicId) -> bool {

@@ -2,6 +2,7 @@
 
 mod client;
 mod manager;
+mod note;
 
 use core::fmt;
 use core::time::Duration;
@@ -9,8 +10,9 @@ use core::time::Duration;
 pub(crate) use client::{ClientSubject, TABLE, client_config};
 pub(crate) use manager::{ManagerSubject, is_for_managers};
 use realtime_proto::supabase::CauseKind;
-use realtime_proto::{CloseReason, Frame, Instant, Transmit};
+use realtime_proto::{CloseReason, Frame, Instant, Stats, Transmit};
 
+use crate::coverage::{Place, PushEnd, Sight, ViolationKind};
 use crate::scenario::{Actor, Cast, TopicId};
 
 /// A client that a world can drive, a script can use and the oracle can judge.
@@ -80,6 +82,11 @@ pub trait Subject: fmt::Debug + 'static {
     /// does not claim to know.
     fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>> {
         let _ = topic;
+        None
+    }
+
+    /// What it counted, if it counts what ours does. Default: nothing.
+    fn stats(&self) -> Option<Stats> {
         None
     }
 
@@ -226,6 +233,22 @@ pub enum Told {
     Violation,
     /// Something about a channel.
     Channel(ChannelKey, ChannelTold),
+    /// A detail of what was told before, which is counted and not judged.
+    Note(Note),
+}
+
+/// A detail of an event, for the [`Coverage`](crate::Coverage) of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Note {
+    /// A cause that nothing else names.
+    Cause(Place, CauseKind),
+    /// How a push ended.
+    Push(PushEnd),
+    /// What the peer should not have sent.
+    Violation(ViolationKind),
+    /// What else was told.
+    Sight(Sight),
 }
 
 /// What an event tells the oracle about a channel.
@@ -308,19 +331,37 @@ pub enum Missed {
 }
 
 /// A payload that bears a number, as a scenario sends and tracks it.
+///
+/// # Examples
+///
+/// ```
+/// use realtime_sim::{number_of, numbered};
+///
+/// assert_eq!(numbered(7), r#"{"n":7}"#);
+/// assert_eq!(number_of(numbered(7).as_bytes()), Some(7));
+/// ```
 #[must_use]
 pub fn numbered(number: u64) -> String {
     format!("{{\"n\":{number}}}")
 }
 
 /// The number that a payload bears, if it does.
+///
+/// # Examples
+///
+/// ```
+/// use realtime_sim::number_of;
+///
+/// assert_eq!(number_of(br#"{"id":1,"n":42}"#), Some(42));
+/// assert_eq!(number_of(b"{}"), None);
+/// ```
 #[must_use]
 pub fn number_of(payload: &[u8]) -> Option<u64> {
     const KEY: &[u8] = b"\"n\":";
     let at = payload.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
-    let digits = payload[at..].iter().take_while(|byte| byte.is_ascii_digit());
-    let number = digits.fold(None, |number: Option<u64>, digit| {
-        number.unwrap_or(0).checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    });
-    number
+    let mut digits = payload[at..].iter().take_while(|byte| byte.is_ascii_digit()).peekable();
+    digits.peek()?;
+    digits.try_fold(0, |number: u64, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })
 }

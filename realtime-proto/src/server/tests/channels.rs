@@ -204,7 +204,8 @@ fn a_channel_can_be_shut_with_a_message_or_crash() {
     assert!(rig.server.shut_channel(alice, "realtime:x", message, rig.now));
     assert!(!rig.server.shut_channel(alice, "realtime:x", message, rig.now));
     rig.send(alice, r#"["2","2","room:x","phx_join",{}]"#);
-    assert!(!rig.server.shut_channel(alice, "room:x", message, rig.now));
+    assert!(rig.server.shut_channel(alice, "room:x", message, rig.now));
+    rig.send(alice, r#"["3","3","room:x","phx_join",{}]"#);
     assert!(rig.server.crash_channel(alice, "room:x", rig.now));
     assert_eq!(
         rig.sent_to(alice),
@@ -212,7 +213,9 @@ fn a_channel_can_be_shut_with_a_message_or_crash() {
             r#"["1",null,"realtime:x","system",{"message":"Token has expired 0 seconds ago","status":"error","extension":"system","channel":"x"}]"#,
             r#"["1","1","realtime:x","phx_close",{}]"#,
             r#"["2","2","room:x","phx_reply",{"status":"ok","response":{}}]"#,
-            r#"["2","2","room:x","phx_error",{"reason":"channel_crash"}]"#,
+            r#"["2","2","room:x","phx_close",{}]"#,
+            r#"["3","3","room:x","phx_reply",{"status":"ok","response":{}}]"#,
+            r#"["3","3","room:x","phx_error",{"reason":"channel_crash"}]"#,
         ]
     );
 }
