@@ -30,12 +30,15 @@ pub(super) fn tell(name: &str, scenario: &Scenario, finding: &Finding, interrupt
     }
 }
 
-/// Where the scenario of a failure goes: to what cargo makes, if that is here.
+/// Where the scenario of a failure goes: to what cargo makes, if this is a folder of a package, and
+/// nowhere that somebody would commit it otherwise.
 fn path(name: &str) -> PathBuf {
     let file = format!("{}.scenario", name.replace([' ', '/'], "-"));
-    let folder = Path::new("target/sim");
-    if Path::new("target").is_dir() && std::fs::create_dir_all(folder).is_ok() {
-        return folder.join(file);
-    }
-    file.into()
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let made = if Path::new("Cargo.toml").is_file() { target } else { std::env::temp_dir() };
+    let folder = made.join("sim");
+    // Whoever writes there tells why it cannot be.
+    let _ = std::fs::create_dir_all(&folder);
+    folder.join(file)
 }
