@@ -3,6 +3,7 @@
 //! ```console
 //! $ cargo run --package realtime-sim --example naive
 //! ```
+#![expect(clippy::wildcard_enum_match_arm, reason = "it knows a few of many things only")]
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use core::convert::Infallible;

@@ -37,8 +37,11 @@ struct Topic {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// No join, or the last one was refused or ended by the server.
+    /// No join, or the last one came to nothing.
     Idle,
+    /// The last join was accepted, and then ended by the server. What waited by then for a driver
+    /// that is stuck in a write still leaves.
+    Ended,
     /// The reply to the join was not delivered yet.
     Joining,
     Joined,
@@ -190,8 +193,12 @@ impl Sockets {
             }
             "phx_close" | "phx_error" => {
                 // Version 1 names the join in the ref.
-                if named.or(msg_ref) == Some(&topic.join_ref) && topic.phase != Phase::Left {
-                    topic.phase = Phase::Idle;
+                if named.or(msg_ref) == Some(&topic.join_ref) {
+                    topic.phase = match topic.phase {
+                        Phase::Joined | Phase::Ended => Phase::Ended,
+                        Phase::Idle | Phase::Joining => Phase::Idle,
+                        Phase::Left => Phase::Left,
+                    };
                 }
                 Arrived { is_stale, joins: false }
             }
@@ -259,7 +266,7 @@ impl Socket {
         let Some(topic) = self.topic_mut(name) else {
             return Err(("G6", format!("{event} leaves on {name}, which was never joined")));
         };
-        must(topic.phase == Phase::Joined, "G6", || {
+        must(matches!(topic.phase, Phase::Joined | Phase::Ended), "G6", || {
             format!("{event} leaves on {name} while join {} is {:?}", topic.join_ref, topic.phase)
         })?;
         let named = read::join_ref(envelope);
