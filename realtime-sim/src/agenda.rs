@@ -1,6 +1,6 @@
 //! What will happen, ordered by time and then by the order in which it was planned.
 
-use core::cmp::Ordering;
+use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use realtime_proto::Instant;
@@ -9,63 +9,47 @@ use realtime_proto::Instant;
 /// that a run never depends on anything but its seed.
 #[derive(Debug)]
 pub(crate) struct Agenda<T> {
-    entries: BinaryHeap<Entry<T>>,
+    /// When, in which order it was planned, and where among the events it is. Events stay where
+    /// they are while the heap is put in order: they are large.
+    order: BinaryHeap<Reverse<(Instant, u64, usize)>>,
+    events: Vec<Option<T>>,
+    /// Where there is no event.
+    free: Vec<usize>,
     planned: u64,
 }
 
-/// An event; the earlier of two is the greater, as the heap gives out the greatest.
-#[derive(Debug)]
-struct Entry<T> {
-    at: Instant,
-    number: u64,
-    event: T,
-}
-
-impl<T> Ord for Entry<T> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
-impl<T> PartialOrd for Entry<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> PartialEq for Entry<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<T> Eq for Entry<T> {}
-
 /// More planned events than this is a flood, not a scenario.
-const ENTRIES_MAX: usize = 1_000_000;
+const EVENTS_MAX: usize = 1_000_000;
 
 impl<T> Agenda<T> {
     pub(crate) const fn new() -> Self {
-        Self { entries: BinaryHeap::new(), planned: 0 }
+        Self { order: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), planned: 0 }
     }
 
     /// # Panics
     ///
     /// When a million events wait.
     pub(crate) fn plan(&mut self, at: Instant, event: T) {
-        assert!(self.entries.len() < ENTRIES_MAX, "{ENTRIES_MAX} events wait: this is a flood");
-        self.entries.push(Entry { at, number: self.planned, event });
+        assert!(self.order.len() < EVENTS_MAX, "{EVENTS_MAX} events wait: this is a flood");
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.order.push(Reverse((at, self.planned, place)));
         self.planned += 1;
     }
 
     pub(crate) fn next_at(&self) -> Option<Instant> {
-        self.entries.peek().map(|entry| entry.at)
+        self.order.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// Takes the first event that is due at `now`.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<T> {
         self.next_at().filter(|at| *at <= now)?;
-        self.entries.pop().map(|entry| entry.event)
+        let Reverse((_, _, place)) = self.order.pop()?;
+        self.free.push(place);
+        self.events[place].take()
     }
 }
 

@@ -33,6 +33,22 @@ pub(crate) enum Lasting {
 impl World {
     /// Breaks the connection of a node at once, without a close frame; both ends notice. What was
     /// on its way is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.client(ana, |client, now| client.connect(now));
+    /// world.run_for(Duration::from_secs(1));
+    /// world.cut(ana);
+    /// assert!(!world.client(ana, |client, _| client.is_connected()));
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
     pub fn cut(&mut self, node: NodeId) {
         self.cut_where(node, |_| true);
     }
@@ -93,6 +109,23 @@ impl World {
     }
 
     /// Lets the server close the connections of a node with a close frame.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.client(ana, |client, now| client.connect(now));
+    /// world.run_for(Duration::from_secs(1));
+    /// world.close(ana, 1012, "restart");
+    /// world.run_for(Duration::from_millis(20));
+    /// assert!(!world.client(ana, |client, _| client.is_connected()));
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
     pub fn close(&mut self, node: NodeId, code: u16, reason: &'static str) {
         for id in self.links_of(node) {
             self.end_by_server_saying(id, code, reason);
@@ -150,6 +183,24 @@ impl World {
 
     /// Stalls the connection a node has now: it stays open at both ends and nothing gets through,
     /// until [`heal`](Self::heal). New connections work.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.client(ana, |client, now| client.connect(now));
+    /// world.run_for(Duration::from_secs(1));
+    /// world.stall(ana);
+    /// // Two heartbeats later the client knows, and has another connection.
+    /// world.run_for(Duration::from_secs(70));
+    /// assert!(world.log(ana).len() > 1);
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
     pub fn stall(&mut self, node: NodeId) {
         self.hold(node, &[End::Node, End::Server], None);
     }
@@ -171,6 +222,26 @@ impl World {
 
     /// Parts a node from the server: nothing gets through and nobody is told, until
     /// [`heal`](Self::heal). Attempts to connect get no answer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.client(ana, |client, now| client.connect(now));
+    /// world.run_for(Duration::from_secs(1));
+    /// world.partition(ana);
+    /// world.run_for(Duration::from_secs(60));
+    /// assert!(!world.client(ana, |client, _| client.is_connected()));
+    /// world.heal(ana);
+    /// world.run_for(Duration::from_secs(60));
+    /// assert!(world.client(ana, |client, _| client.is_connected()));
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
     pub fn partition(&mut self, node: NodeId) {
         self.trace.write(self.now, Who::Node(node), "parted", (), String::new);
         self.nodes[node.0].partings += 1;
@@ -198,6 +269,24 @@ impl World {
     }
 
     /// Puts a node to sleep for `span`: its clock goes on, it does nothing, and what arrives waits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.client(ana, |client, now| client.connect(now));
+    /// world.run_for(Duration::from_secs(1));
+    /// world.suspend(ana, Duration::from_secs(3_600));
+    /// assert!(world.is_asleep(ana));
+    /// world.run_for(Duration::from_secs(3_700));
+    /// assert!(world.client(ana, |client, _| client.is_connected()));
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
     pub fn suspend(&mut self, node: NodeId, span: Duration) {
         self.put_to_sleep(node, Sleep::Suspended, span);
     }
@@ -207,6 +296,7 @@ impl World {
         let sleeper = &mut self.nodes[node.0];
         if sleeper.sleep == Sleep::Awake {
             (sleeper.sleep, sleeper.sleeps_until) = (sleep, until);
+            self.oracle.on_sleeps(node, self.now);
             self.trace.write(self.now, Who::Node(node), "sleeps", span, || format!("{span:?}"));
             self.agenda.plan(until, Due::Wake(node));
             self.refresh_deadline(node);

@@ -12,6 +12,8 @@ use realtime_proto::wire::{
 };
 use realtime_proto::{Bytes, Frame, Payload};
 
+use crate::{Scenario, run};
+
 pub use client_frames::{ARGUMENT_BYTES, BINARY_FRAME, TEXT_FRAME, client_frames};
 
 const SENDERS: [Sender; 2] = [Sender::Client, Sender::Server];
@@ -112,6 +114,49 @@ pub fn decode_binary(data: &[u8]) {
             _ => {}
         }
         assert_eq!(written, canonical);
+    }
+}
+
+/// Any bytes as the choices of a [`Scenario`], which runs with all its rules.
+///
+/// What an input costs is bounded: it makes fewer than a hundred steps, none of which lasts longer
+/// than hours of simulated sleep.
+///
+/// # Panics
+///
+/// When the run finds something that does not hold; the message is the scenario, to be put in a
+/// file for `cargo sim replay`.
+pub fn scenario(data: &[u8]) {
+    let scenario = Scenario::of_bytes(data);
+    if let Some(finding) = run(&scenario).finding {
+        panic!("{finding}\n{scenario}");
+    }
+}
+
+/// Any bytes as the text of a scenario.
+///
+/// * Reading never panics, and a mistake names a line of the text.
+/// * What was read, written and read again is the same, and so is its text.
+///
+/// # Panics
+///
+/// When one of these does not hold.
+pub fn scenario_text(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    match text.parse::<Scenario>() {
+        Ok(scenario) => {
+            let written = scenario.to_string();
+            let again = written.parse::<Scenario>();
+            assert_eq!(again.as_ref(), Ok(&scenario), "written as\n{written}");
+            assert_eq!(again.map(|again| again.to_string()), Ok(written));
+        }
+        Err(mistake) => {
+            let mistake = mistake.to_string();
+            let line = mistake.strip_prefix("line ").and_then(|rest| rest.split(':').next());
+            let line = line.and_then(|line| line.parse::<usize>().ok());
+            let lines = text.lines().count();
+            assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{mistake}");
+        }
     }
 }
 

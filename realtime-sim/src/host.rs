@@ -4,22 +4,84 @@ use core::any::Any;
 use core::fmt;
 use core::time::Duration;
 
-use realtime_proto::{CloseReason, Frame, Instant, Stats};
+use realtime_proto::{Client, CloseReason, Event, Frame, Instant, Stats};
 
 use crate::scenario::TopicId;
-use crate::subject::{Command, Performed, Request, Subject, Told};
+use crate::subject::{ClientSubject, Command, Performed, Request, Subject, Told};
 
-/// What an application does when its client tells it something.
+/// An application on a machine `M`, a `Client` for instance, that tells it of `E`.
 ///
-/// A closure of the same arguments is one.
-pub trait App<S: Subject>: 'static {
-    /// Takes one event, and gives the client commands if it likes.
-    fn handle_event(&mut self, event: &S::Event, subject: &mut S, now: Instant);
+/// A closure of the arguments of [`handle_event`](Self::handle_event) is one.
+///
+/// # Examples
+///
+/// An application that shows how many are in a room, and what must hold of it in every scenario:
+///
+/// ```
+/// use realtime_proto::{ChannelEvent, ChannelId, Client, Event, Instant};
+/// use realtime_sim::{App, Scenario, Seed, run_app};
+///
+/// #[derive(Default)]
+/// struct Headcount(Vec<(ChannelId, usize)>);
+///
+/// impl App<Client, Event> for Headcount {
+///     fn handle_event(&mut self, event: &Event, client: &mut Client, _: Instant) {
+///         if let Event::Channel(id, ChannelEvent::Presence(_)) = event {
+///             let count = client.channel(*id).map_or(0, |room| room.presence().members().count());
+///             self.0.retain(|(other, _)| other != id);
+///             self.0.push((*id, count));
+///         }
+///     }
+///
+///     fn check(&self, client: &mut Client) -> Result<(), String> {
+///         for (id, shown) in &self.0 {
+///             let Some(room) = client.channel(*id) else { continue };
+///             let there = room.presence().members().count();
+///             if *shown != there {
+///                 return Err(format!("{id} shows {shown} and there are {there}"));
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// for seed in 0..20 {
+///     let scenario = Scenario::of_seed(Seed(seed));
+///     assert_eq!(run_app(&scenario, |_| Headcount::default()).finding, None);
+/// }
+/// ```
+pub trait App<M, E>: 'static {
+    /// Takes one event, and gives the machine commands if it likes.
+    fn handle_event(&mut self, event: &E, machine: &mut M, now: Instant);
+
+    /// What must hold once a scenario is healed and everything is at rest, or what does not.
+    /// Default: nothing.
+    ///
+    /// # Errors
+    ///
+    /// When it does not hold.
+    fn check(&self, machine: &mut M) -> Result<(), String> {
+        let _ = machine;
+        Ok(())
+    }
 }
 
-impl<S: Subject, F: FnMut(&S::Event, &mut S, Instant) + 'static> App<S> for F {
-    fn handle_event(&mut self, event: &S::Event, subject: &mut S, now: Instant) {
-        self(event, subject, now);
+impl<M, E, F: FnMut(&E, &mut M, Instant) + 'static> App<M, E> for F {
+    fn handle_event(&mut self, event: &E, machine: &mut M, now: Instant) {
+        self(event, machine, now);
+    }
+}
+
+/// An application on our client, as one on the subject that our client is.
+struct OnClient<A>(A);
+
+impl<A: App<Client, Event>> App<ClientSubject, Event> for OnClient<A> {
+    fn handle_event(&mut self, event: &Event, subject: &mut ClientSubject, now: Instant) {
+        self.0.handle_event(event, &mut subject.client, now);
+    }
+
+    fn check(&self, subject: &mut ClientSubject) -> Result<(), String> {
+        self.0.check(&mut subject.client)
     }
 }
 
@@ -32,8 +94,7 @@ pub(crate) trait Host: fmt::Debug {
     fn poll_request(&mut self) -> Option<Asked>;
     /// Takes one event: to the oracle, to the application, and into the log. Tells whether there
     /// was one; `line` gets it as a line of the trace.
-    fn take_event(&mut self, now: Instant, told: &mut Vec<Told>, line: Option<&mut String>)
-    -> bool;
+    fn take_event(&mut self, now: Instant, told: &mut Vec<Told>, line: Option<&mut Shown>) -> bool;
     fn poll_timeout(&self) -> Option<Instant>;
     fn poll_timer(&self) -> Option<Instant>;
     fn wants_frames(&self) -> bool;
@@ -42,8 +103,19 @@ pub(crate) trait Host: fmt::Debug {
     fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>>;
     fn stats(&self) -> Option<Stats>;
     fn is_live(&mut self, topic: TopicId) -> bool;
+    /// What does not hold of its application, now that everything is at rest.
+    fn check(&mut self) -> Result<(), String>;
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+/// An event as it is printed.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// As a line of the trace.
+    pub(crate) line: String,
+    /// As `Debug` has it.
+    pub(crate) debug: String,
 }
 
 /// A request and the connection it belongs to.
@@ -57,7 +129,7 @@ pub(crate) struct Asked {
 pub(crate) struct Hosted<S: Subject> {
     pub(crate) subject: S,
     pub(crate) log: Log<S::Event>,
-    app: Option<Box<dyn App<S>>>,
+    app: Option<Box<dyn App<S, S::Event>>>,
     sockets: Vec<(u32, S::Socket)>,
     next_socket: u32,
 }
@@ -82,7 +154,7 @@ impl<S: Subject> Hosted<S> {
         Self { log: Log::Dropped, ..Self::new(subject) }
     }
 
-    pub(crate) fn set_app(&mut self, app: impl App<S>) {
+    pub(crate) fn set_app(&mut self, app: impl App<S, S::Event>) {
         self.app = Some(Box::new(app));
     }
 
@@ -96,6 +168,12 @@ impl<S: Subject> Hosted<S> {
 
     fn forget(&mut self, socket: u32) {
         self.sockets.retain(|(number, _)| *number != socket);
+    }
+}
+
+impl Hosted<ClientSubject> {
+    pub(crate) fn set_client_app(&mut self, app: impl App<Client, Event>) {
+        self.set_app(OnClient(app));
     }
 }
 
@@ -148,16 +226,11 @@ impl<S: Subject> Host for Hosted<S> {
         Some(Asked { request, connection })
     }
 
-    fn take_event(
-        &mut self,
-        now: Instant,
-        told: &mut Vec<Told>,
-        line: Option<&mut String>,
-    ) -> bool {
+    fn take_event(&mut self, now: Instant, told: &mut Vec<Told>, line: Option<&mut Shown>) -> bool {
         let Some(event) = self.subject.poll_event() else { return false };
         self.subject.tell(&event, told);
         if let Some(line) = line {
-            *line = S::describe(&event);
+            *line = Shown { line: S::describe(&event), debug: format!("{event:?}") };
         }
         if let Some(app) = &mut self.app {
             app.handle_event(&event, &mut self.subject, now);
@@ -199,6 +272,10 @@ impl<S: Subject> Host for Hosted<S> {
 
     fn is_live(&mut self, topic: TopicId) -> bool {
         self.subject.is_live(topic)
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        self.app.as_ref().map_or(Ok(()), |app| app.check(&mut self.subject))
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -48,6 +48,12 @@
 //! of frames the `join_ref`, the `ref`, the topic and the event. Payloads are never shown.
 //! `cargo sim run --seeds 0..1000` runs a [`Scenario`] for each seed; when one fails, its last line
 //! is the command that shows it again.
+#![doc = ""]
+#![doc = include_str!("../GUIDE.md")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each place is about a few of many kinds of steps and events"
+)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -79,13 +85,16 @@ pub use host::App;
 pub use link::Network;
 pub use node::NodeId;
 pub use oracle::Finding;
-pub use run::{Report, run, run_recorded, run_traced, run_with};
+pub use run::{
+    Beginning, Exploration, Explored, Failure, PathError, Report, run, run_app, run_recorded,
+    run_traced, run_with,
+};
 pub use scenario::{
     Act, ActKind, Actor, ActorId, Cast, CloseCode, Data, DataKind, Fault, FaultKind, Garbage, Op,
     Part, Profile, Refusal, Scenario, ScenarioError, ServerId, Settings, Shutting, Step, TopicId,
     TopicSpec, UpgradeStatus,
 };
-pub use seed::{Seed, SeedError};
+pub use seed::{Seed, SeedError, seeds};
 pub use shrink::shrink;
 pub use subject::{
     ChannelKey, ChannelTold, Command, Missed, Note, Performed, Request, Role, Scripted, Subject,

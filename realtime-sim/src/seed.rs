@@ -1,6 +1,7 @@
 //! One number makes the whole world: every component draws from a child seed of its own.
 
 use core::fmt;
+use core::ops::Range;
 use core::str::FromStr;
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -51,23 +52,57 @@ impl FromStr for Seed {
             Some(digits) => u64::from_str_radix(digits, 16),
             None => text.parse(),
         };
-        parsed.map(Self).map_err(|_| SeedError { text: text.into() })
+        parsed.map(Self).map_err(|_| SeedError { text: text.into(), mistake: NO_SEED })
     }
 }
 
-/// A text is no seed.
+/// The seeds that a test runs: the usual ones, or those that are asked for, one or a range.
+///
+/// # Examples
+///
+/// ```
+/// use realtime_sim::seeds;
+///
+/// // In a test, what is asked for is `std::env::var("REALTIME_SIM_SEED").ok()`.
+/// let asked: Option<String> = None;
+/// for seed in seeds(0..100, asked.as_deref())? {
+///     // World::seed(seed) …
+///     # let _ = seed;
+/// }
+/// assert_eq!(seeds(0..100, Some("0x2a")), Ok(42..43));
+/// assert_eq!(seeds(0..100, Some("500..1000")), Ok(500..1000));
+/// # Ok::<(), realtime_sim::SeedError>(())
+/// ```
+///
+/// # Errors
+///
+/// When what is asked for is neither a seed nor a range with a seed in it.
+pub fn seeds(usual: Range<u64>, asked: Option<&str>) -> Result<Range<u64>, SeedError> {
+    let Some(text) = asked else { return Ok(usual) };
+    let Some((first, end)) = text.split_once("..") else {
+        let seed = text.parse::<Seed>()?.0;
+        return Ok(seed..seed.saturating_add(1));
+    };
+    let range = first.parse::<Seed>()?.0..end.parse::<Seed>()?.0;
+    if range.is_empty() {
+        return Err(SeedError { text: text.into(), mistake: EMPTY });
+    }
+    Ok(range)
+}
+
+const NO_SEED: &str = "is no seed; write a decimal number, or 0x and hexadecimal digits";
+const EMPTY: &str = "has no seed in it; the end of a range is left out, as in 0..1000";
+
+/// A text is no seed, or no range of seeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedError {
     text: String,
+    mistake: &'static str,
 }
 
 impl fmt::Display for SeedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` is no seed; write a decimal number, or 0x and hexadecimal digits",
-            self.text
-        )
+        write!(f, "`{}` {}", self.text, self.mistake)
     }
 }
 
@@ -164,6 +199,17 @@ mod tests {
         assert_eq!("7".parse(), Ok(Seed(7)));
         assert_eq!("0xFF".parse(), Ok(Seed(255)));
         assert!("seven".parse::<Seed>().unwrap_err().to_string().contains("`seven` is no seed"));
+    }
+
+    #[test]
+    fn a_range_of_seeds_leaves_its_end_out_and_has_a_seed_in_it() {
+        assert_eq!(seeds(3..5, None), Ok(3..5));
+        assert_eq!(seeds(3..5, Some("7")), Ok(7..8));
+        assert_eq!(seeds(3..5, Some("0x10..20")), Ok(16..20));
+        let mistake = |text| seeds(3..5, Some(text)).unwrap_err().to_string();
+        assert!(mistake("5..5").starts_with("`5..5` has no seed in it"));
+        assert!(mistake("5..").starts_with("`` is no seed"));
+        assert!(mistake("all").starts_with("`all` is no seed"));
     }
 
     #[test]

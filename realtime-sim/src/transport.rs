@@ -8,7 +8,7 @@ use realtime_proto::{CloseReason, Instant};
 use crate::NodeId;
 use crate::backend::Out;
 use crate::host::Asked;
-use crate::host::Log;
+use crate::host::{Log, Shown};
 use crate::link::{Carried, End, Link, Parcel};
 use crate::node::{Reception, Sleep};
 use crate::oracle::At;
@@ -193,6 +193,9 @@ impl World {
                 self.trace.write_from(now, Who::Node(name), "lost", from, socket, || {
                     format!("socket {socket}: {reason:?}")
                 });
+                if let CloseReason::Refused { retry_after: Some(span), .. } = &reason {
+                    self.oracle.on_told_to_wait(id, clock + *span);
+                }
                 self.oracle.on_socket_gone(id);
                 node.host.handle_close(socket, reason, clock);
                 if node.write_blocked.is_some_and(|(blocked, _)| blocked == id) {
@@ -212,6 +215,7 @@ impl World {
         }
         let slept = core::mem::take(&mut node.sleep);
         self.trace.write(self.now, Who::Node(id), "wakes", (), String::new);
+        self.oracle.on_woke(id, slept == Sleep::Suspended, self.now);
         let due = node.next_deadline(self.now).is_some_and(|at| at <= self.now);
         if due && slept == Sleep::Suspended {
             self.let_time_out(id);
@@ -268,12 +272,15 @@ impl World {
             }
             let clock = node.clock.read(now);
             let mut told = core::mem::take(&mut self.told);
-            let mut line = String::new();
-            let wanted = self.trace.is_read().then_some(&mut line);
+            let mut shown = Shown::default();
+            let is_read = self.trace.is_read() || self.oracle.reads_events;
+            let wanted = is_read.then_some(&mut shown);
             let some = node.host.take_event(clock, &mut told, wanted);
             if some {
                 self.tally.told += 1;
-                self.trace.write(now, Who::Node(id), "tells", &told, || line);
+                self.oracle.on_shown(id, "an event", &shown.debug, now);
+                self.oracle.on_shown(id, "a line of the trace", &shown.line, now);
+                self.trace.write(now, Who::Node(id), "tells", &told, || shown.line);
                 for told in &told {
                     self.oracle.on_told(id, told, clock, now);
                     self.observer.on_told(id, told);
@@ -320,7 +327,9 @@ impl World {
                 let seed = self.seed.child("link", id);
                 let network = self.nodes[node.0].network;
                 let server = self.nodes[node.0].server;
+                let clock = self.nodes[node.0].clock.read(now);
                 self.oracle.on_attempt((node, asked.connection), (id, server), now);
+                self.oracle.on_connects((node, asked.connection), id, clock, now);
                 self.observer.on_attempt(node, asked.connection);
                 self.keep_changes();
                 let link = Link::new(node, (socket, asked.connection), server, network, seed);
@@ -421,6 +430,7 @@ impl World {
     /// Carries out what a server asks for, and writes down what it tells.
     pub(crate) fn flush_server(&mut self, server: usize) {
         let now = self.now;
+        self.backends[server].spoken = self.oracle.awaits_words().then(Vec::new);
         while let Some(out) = self.backends[server].poll(now) {
             match out {
                 Out::Frame { session, frame } => {
@@ -435,7 +445,6 @@ impl World {
                         if let Some(record) = self.trace.last() {
                             record.to = self.links.get(&id).map(|link| Who::Node(link.node));
                         }
-                        self.oracle.on_server_sends(server, &frame, &self.nodes, now);
                         self.send(id, End::Node, Carried::Frame(frame));
                     }
                 }
@@ -460,6 +469,9 @@ impl World {
                     }
                 }
             }
+        }
+        for frame in self.backends[server].spoken.take().unwrap_or_default() {
+            self.oracle.on_server_says(server, &frame, &self.nodes, now);
         }
     }
 }

@@ -118,6 +118,15 @@ const STEPS_PER_INSTANT_MAX: u32 = 100_000;
 
 impl World {
     /// A world with a server and nobody else in it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// assert!(!world.step(), "nobody is there, and nothing happens");
+    /// ```
     #[must_use]
     pub fn seed(seed: u64) -> Self {
         let (seed, now) = (Seed(seed), Instant::EPOCH);
@@ -148,6 +157,19 @@ impl World {
     }
 
     /// The same world with other server settings.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use realtime_proto::server::ServerConfig;
+    /// use realtime_sim::World;
+    ///
+    /// let mut slow = ServerConfig::default();
+    /// slow.subscribed_after = Duration::from_secs(4);
+    /// let world = World::seed(7).with_server(slow);
+    /// # let _ = world;
+    /// ```
     #[must_use]
     pub fn with_server(mut self, config: ServerConfig) -> Self {
         for backend in &mut self.backends {
@@ -158,6 +180,23 @@ impl World {
 
     /// The same world with so many servers behind the one address, all set alike. They share
     /// nothing; a node's connections go to the first until it is rerouted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7).with_servers(2);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.reroute(ana, 1);
+    /// world.client(ana, |client, now| client.connect(now));
+    /// world.run_for(Duration::from_secs(1));
+    /// assert!(world.client(ana, |client, _| client.is_connected()));
+    /// assert!(world.server(|first, _| first.stats().accepted == 0));
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn with_servers(mut self, count: usize) -> Self {
         let config = self.backends[0].server.config().clone();
@@ -169,6 +208,17 @@ impl World {
     }
 
     /// The same world; nodes that are added from here on sit behind `network`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use realtime_sim::{Network, World};
+    ///
+    /// let far = Network { delay: Duration::from_millis(150), jitter: Duration::from_millis(50) };
+    /// let world = World::seed(7).with_network(far);
+    /// # let _ = world;
+    /// ```
     #[must_use]
     pub const fn with_network(mut self, network: Network) -> Self {
         self.network = network;
@@ -190,6 +240,22 @@ impl World {
     }
 
     /// The same world; each line of the trace is kept for [`records`](Self::records).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7).with_records();
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.client(ana, |client, now| client.connect(now));
+    /// world.run_for(Duration::from_secs(1));
+    /// let words: Vec<&str> = world.records().iter().map(|record| record.word).collect();
+    /// assert_eq!(words, ["opens", "tells", "opened", "tells"]);
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
     #[must_use]
     pub const fn with_records(mut self) -> Self {
         self.trace.keep();
@@ -212,6 +278,19 @@ impl World {
     }
 
     /// Adds a client that is offline.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// assert!(!world.client(ana, |client, _| client.is_connected()));
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
     pub fn add_client(&mut self, config: Config) -> NodeId {
         let client = Client::new(config, self.next_seed(), self.now);
         self.add(ClientSubject::plain(client))
@@ -223,7 +302,8 @@ impl World {
         self.add(ManagerSubject::plain(manager))
     }
 
-    /// Adds a client of any kind.
+    /// Adds a client of any kind: whatever has the verbs of a [`Subject`], as the naive client of
+    /// the guide.
     pub fn add(&mut self, subject: impl Subject) -> NodeId {
         let mut hosted = Hosted::new(subject);
         if !self.keeps_logs {
@@ -243,13 +323,49 @@ impl World {
         self.seed.child("node", self.nodes.len() as u64).0
     }
 
-    /// Sets what a node's application does when it is told something; see [`App`].
+    /// Sets the application of a node; it is asked what it makes of each event.
+    ///
+    /// For our own clients there are [`on_client_event`](Self::on_client_event), which takes a
+    /// closure, and [`set_client_app`](Self::set_client_app).
     ///
     /// # Panics
     ///
     /// When the node is not an `S`.
-    pub fn set_app<S: Subject>(&mut self, node: NodeId, app: impl App<S>) {
+    pub fn set_app<S: Subject>(&mut self, node: NodeId, app: impl App<S, S::Event>) {
         self.hosted_mut::<S>(node).set_app(app);
+    }
+
+    /// Sets the application of a client; see [`App`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use realtime_proto::{Client, Config, Event, Instant};
+    /// use realtime_sim::{App, World};
+    ///
+    /// struct Lamp;
+    ///
+    /// impl App<Client, Event> for Lamp {
+    ///     fn handle_event(&mut self, event: &Event, _: &mut Client, _: Instant) {
+    ///         match event {
+    ///             Event::Connected { .. } => println!("green"),
+    ///             Event::Disconnected { .. } => println!("red"),
+    ///             _ => {}
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let mut world = World::seed(7);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.set_client_app(ana, Lamp);
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When the node is not a client.
+    pub fn set_client_app(&mut self, node: NodeId, app: impl App<Client, Event>) {
+        self.hosted_mut::<ClientSubject>(node).set_client_app(app);
     }
 
     /// Sets what the application of a client does when it is told something.
@@ -319,6 +435,19 @@ impl World {
 
     /// Gives a client commands at this instant, and carries out what it asks for.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.client(ana, |client, now| client.connect(now));
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// When the node is a manager.
@@ -344,6 +473,17 @@ impl World {
     }
 
     /// Gives the first server commands at this instant, a row change for instance.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use realtime_proto::Payload;
+    /// use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// let news = Payload::from_json(r#"{"n":1}"#.to_owned()).unwrap();
+    /// world.server(|server, now| server.broadcast("realtime:room", "news", &news, now));
+    /// ```
     pub fn server<T>(&mut self, command: impl FnOnce(&mut Server, Instant) -> T) -> T {
         let result = command(&mut self.backends[0].server, self.now);
         self.flush_server(0);
@@ -370,6 +510,22 @@ impl World {
     }
 
     /// All that a client told since the last call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.client(ana, |client, now| client.connect(now));
+    /// world.run_for(Duration::from_secs(1));
+    /// assert_eq!(world.take_log(ana).len(), 1);
+    /// assert_eq!(world.log(ana), []);
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -472,12 +628,7 @@ impl World {
             return false;
         }
         if let Some(due) = self.agenda.pop_due(now) {
-            match due {
-                Due::Arrival { link, to, parcel } => self.on_arrival(link, to, parcel),
-                Due::Wake(node) => self.wake(node),
-                Due::WriteTimeout { node, link, since } => self.on_write_timeout(node, link, since),
-                Due::Over(lasting) => self.on_over(lasting),
-            }
+            self.come_about(due);
         } else if let Some(server) =
             self.backends.iter().position(|it| it.poll_timeout().is_some_and(|at| at <= now))
         {
@@ -489,6 +640,16 @@ impl World {
         }
         self.complain();
         true
+    }
+
+    /// Something that was planned happens.
+    pub(crate) fn come_about(&mut self, due: Due) {
+        match due {
+            Due::Arrival { link, to, parcel } => self.on_arrival(link, to, parcel),
+            Due::Wake(node) => self.wake(node),
+            Due::WriteTimeout { node, link, since } => self.on_write_timeout(node, link, since),
+            Due::Over(lasting) => self.on_over(lasting),
+        }
     }
 
     /// A world that nobody watches ends with the first thing that does not hold.

@@ -297,3 +297,25 @@ fn ids_change_with_the_next_join_and_changes_arrive_all_the_same() {
     let records = play(ANA, steps);
     assert_eq!(all(&records, "node0", "tells", "change INSERT").len(), 3);
 }
+
+#[test]
+fn a_reply_from_before_the_current_join_ends_nothing() {
+    // The server has shut the channel when the push comes, and takes the join behind it.
+    let steps = "+1s shut ana room presence-rate\n+0ms ana send room\n+0ms ana rebind room\n\
+                 +5s ana send room\n";
+    let records = play(ANA, steps);
+    assert_eq!(all(&records, "server", "sends", "  2 realtime:room phx_reply").len(), 1);
+    assert_eq!(all(&records, "node0", "tells", "errored"), []);
+    assert_eq!(all(&records, "server", "tells", "Joined").len(), 2);
+}
+
+#[test]
+fn a_late_snapshot_of_an_older_join_is_not_the_one_of_the_next_on_version_1() {
+    // Without a join_ref nothing but the order tells them apart: a join is answered first.
+    let cast = "seed 1\nset vsn1 on\nclient ana\ntopic seat realtime:seat presence\n";
+    let steps = "+0ms ana connect\n+0ms ana open seat\n+0ms ana track seat\n\
+                 +0ms late-snapshot 0 100ms 2\n+100ms ana rebind seat\n+5s ana send seat\n";
+    let records = play(cast, steps);
+    assert_eq!(times(&records, "server", "sends", "presence_state"), [120, 220]);
+    assert_eq!(all(&records, "node0", "tells", "presence +0 ~0 -1"), []);
+}

@@ -8,11 +8,13 @@ use realtime_sim::fuzz;
 type Target = (&'static str, fn(&[u8]), usize);
 
 /// Each target with the number of inputs that must at least be there.
-const TARGETS: [Target; 4] = [
+const TARGETS: [Target; 6] = [
     ("client_frames", |data| _ = fuzz::client_frames(data), 8),
     ("decode_binary", fuzz::decode_binary, 23),
     ("decode_text", fuzz::decode_text, 21),
     ("roundtrip", fuzz::roundtrip, 15),
+    ("scenario", fuzz::scenario, 12),
+    ("scenario_text", fuzz::scenario_text, 10),
 ];
 
 #[test]

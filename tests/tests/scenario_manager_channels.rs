@@ -440,3 +440,18 @@ fn every_heartbeat_is_told_with_its_connection() {
     });
     assert_eq!(beats.collect::<Vec<_>>(), ["connection0", "connection1"].repeat(2));
 }
+
+#[test]
+fn who_wants_rows_of_a_channel_that_has_none_is_not_told_live_before_they_flow() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    // A broadcast opens the channel of an entity that nobody listens to.
+    world
+        .manager(node, |manager, now| manager.broadcast(&contact(), "hi", Payload::empty(), now))
+        .unwrap();
+    world.run_for(millis(500));
+    let lease = subscribe(&mut world, node);
+    world.run_for(secs(1));
+    assert_eq!(frames(&world, node, &mut 0), ["phx_join", "broadcast", "phx_join"]);
+    assert_eq!(statuses(&world, node, lease), ["connected", "live"]);
+}

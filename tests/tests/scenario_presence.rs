@@ -298,7 +298,6 @@ fn presence_that_is_enabled_while_the_join_is_under_way_is_asked_for_by_the_next
         peer.take_lines(),
         [
             "ch0.1 joined",
-            "ch0.1 live",
             "ch0.1 rejoining: rejoined",
             "ch0.1 joined",
             "ch0.1 gap of messages from 0.000s to 0.000s: rejoined",
@@ -484,4 +483,19 @@ fn who_was_told_to_the_older_join_and_is_not_in_the_snapshot_of_the_next_is_not_
         channel.presence().members().map(|(key, _)| key.to_owned()).collect::<Vec<_>>()
     });
     assert_eq!(here, ["bob"]);
+}
+
+#[test]
+fn a_diff_of_the_older_join_on_the_same_connection_is_not_put_on_top_of_the_new_snapshot() {
+    let mut world = World::seed(1);
+    let (ana, room) = join(&mut world, "ana");
+    world.run_for(Duration::from_millis(81));
+    // The server hears of this while ana shows up, and tells it before it answers the next join.
+    world.client(ana, |client, now| {
+        let rows = Binding::new(ChangeEvent::All, "public", "orders");
+        client.channel(room).unwrap().bind(rows, now).unwrap();
+    });
+    world.run_for(secs(1));
+    let refs = shown(&mut world, ana, room, "ana");
+    assert_eq!(refs.len(), 1, "{refs:?}");
 }

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the core and the simulator never ask for: they are given time and entropy, do no I/O, and
-/// have no maps whose order changes from run to run.
+/// have no maps whose order changes from run to run. A command is a program and not of the library:
+/// it has files, threads and a clock to measure with, and what it runs still cannot see them.
 const NEVER: [&str; 10] = [
     "std::time",
     "Instant::now",
@@ -99,7 +100,8 @@ fn names_module(code: &str, module: &str) -> bool {
 #[test]
 fn the_core_and_the_simulator_read_no_clock_draw_no_entropy_and_have_no_hash_maps() {
     for path in ["realtime-proto/src", "realtime-sim/src"] {
-        let found = offences(path, |code| NEVER.into_iter().find(|word| code.contains(word)));
+        let mut found = offences(path, |code| NEVER.into_iter().find(|word| code.contains(word)));
+        found.retain(|place| !place.starts_with(&format!("{path}/bin/")));
         assert_eq!(found, [""; 0], "time and entropy are arguments; maps are ordered");
     }
 }

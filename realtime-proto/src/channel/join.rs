@@ -132,13 +132,13 @@ impl Slot {
         let (channel, overflow) = (self.id, self.config.overflow);
         let target = Target { channel, topic: &self.topic, joined: Some(join_ref), overflow };
         self.pushes.flush(join_ref, target, ctx);
-        self.check_live(ctx);
-        // What was asked for since the join was written takes another one.
+        // What was asked for since the join was written takes another one, and flows only then.
         if self.config.presence() != sent.presence {
             self.plan_rejoin(PRESENCE_ENABLED, ctx);
         } else if !self.serves_bindings() {
             self.plan_rejoin(BINDINGS_CHANGED, ctx);
         }
+        self.check_live(ctx);
     }
 
     /// Emits `Live` when the last thing that was awaited has come.
@@ -188,14 +188,16 @@ impl Slot {
         ctx.timers.set(Timer::Join(self.id), ctx.now + timeout);
         ctx.stats.joins += 1;
         self.token_told_at = None;
+        let mut sent = Sent::default();
         if let State::Joined(joined) = &mut self.state {
+            sent.replaces = Some(joined.join_ref);
             let cause = joined.rejoins.take();
             let cause = cause.unwrap_or_else(|| Cause::new(CauseKind::Rejoined));
             self.lower(&cause, ctx);
             ctx.emit(self.id, ChannelEvent::Rejoining { cause });
         }
         self.joins += 1;
-        self.enter(State::Joining { join_ref, sent: Sent::default() }, ctx.now);
+        self.enter(State::Joining { join_ref, sent }, ctx.now);
     }
 
     /// Joins again in turn, because what the channel asks for changed. Another state than joined
@@ -246,7 +248,7 @@ impl Slot {
 
     fn leave_and_fail(&mut self, cause: Cause, ctx: &mut Context) {
         if let (Some(join_ref), Some(connection)) =
-            (self.state.join_ref(), ctx.socket.connection_mut())
+            (self.state.known_join_ref(), ctx.socket.connection_mut())
         {
             let (socket, msg_ref) = (connection.id, connection.make_ref());
             let topic = Arc::clone(&self.topic);
@@ -289,7 +291,7 @@ impl Slot {
     }
 
     fn leave(&mut self, ctx: &mut Context) {
-        let Some(join_ref) = self.state.join_ref() else {
+        let Some(join_ref) = self.state.known_join_ref() else {
             unreachable!("only a joining or joined channel leaves");
         };
         self.lower(&Cause::new(CauseKind::Requested), ctx);

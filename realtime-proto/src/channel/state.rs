@@ -202,6 +202,8 @@ pub(crate) struct Sent {
     pub(crate) presence: bool,
     /// What was missed.
     pub(crate) replay: bool,
+    /// The join of this connection that the server has until this one is written.
+    pub(crate) replaces: Option<Ref>,
 }
 
 /// What is known of an accepted join.
@@ -243,7 +245,9 @@ pub(crate) enum Rows {
 impl Joined {
     pub(crate) const fn is_live(&self) -> bool {
         let rows_are_in_order = matches!(self.rows, Rows::Unasked | Rows::Flowing);
-        rows_are_in_order && !self.awaits_presence && !self.awaits_replication
+        // What takes another join does not flow on this one.
+        let is_whole = rows_are_in_order && self.rejoins.is_none();
+        is_whole && !self.awaits_presence && !self.awaits_replication
     }
 
     /// The bindings of the channel that the join serves.
@@ -268,6 +272,15 @@ impl State {
             Self::Errored { .. } => ChannelState::Errored,
             Self::Leaving { .. } => ChannelState::Leaving,
         }
+    }
+
+    /// The join by which the server knows the channel, and by which it is left.
+    pub(crate) fn known_join_ref(&self) -> Option<Ref> {
+        let unwritten = match self {
+            Self::Joining { sent, .. } => sent.replaces,
+            Self::Closed | Self::Joined(_) | Self::Errored { .. } | Self::Leaving { .. } => None,
+        };
+        unwritten.or_else(|| self.join_ref())
     }
 
     /// The join that messages of the server must belong to.

@@ -393,6 +393,11 @@ impl Client {
         self.ctx.socket.connection().is_some()
     }
 
+    /// When the last request went out that the server answered: all it had sent by then has come.
+    pub(crate) const fn whole_until(&self) -> Instant {
+        self.ctx.whole_until
+    }
+
     /// When the next attempt to connect is made, if one is planned.
     ///
     /// # Examples

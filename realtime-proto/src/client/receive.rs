@@ -123,7 +123,7 @@ impl Client {
                 let outcome = Outcome::Replied { status: reply.status, response: reply.response };
                 self.with_channel(id, now, |slot, ctx| {
                     slot.pushes.on_reply(push, outcome, id, ctx);
-                    if gone { slot.on_forgotten(ctx) } else { Fate::Stays }
+                    if gone { slot.on_forgotten(msg_ref, ctx) } else { Fate::Stays }
                 });
             }
             Waiter::Track(id) => self.with_channel(id, now, |slot, ctx| {
@@ -135,7 +135,7 @@ impl Client {
                 }
                 let gone = is_unmatched(&reply);
                 ctx.emit(id, ChannelEvent::TrackRefused { response: reply.response });
-                if gone { slot.on_forgotten(ctx) } else { Fate::Stays }
+                if gone { slot.on_forgotten(msg_ref, ctx) } else { Fate::Stays }
             }),
         }
     }
@@ -154,8 +154,12 @@ impl Client {
 }
 
 impl Slot {
-    /// The server says it has no such channel, though it had accepted the join.
-    fn on_forgotten(&mut self, ctx: &mut Context) -> Fate {
+    /// The server says it has no such channel, though it had accepted the join. What was sent
+    /// before the current join says nothing of it.
+    fn on_forgotten(&mut self, sent: Option<Ref>, ctx: &mut Context) -> Fate {
+        if sent < self.state.join_ref() {
+            return Fate::Stays;
+        }
         let cause = Cause::with_text(CauseKind::ChannelCrashed, UNMATCHED_TOPIC);
         self.on_trouble(Input::Crashed, cause, ctx)
     }

@@ -48,6 +48,7 @@ impl Client {
         }
         sent.bindings.clone_from(&bindings);
         sent.presence = slot.config.presence();
+        sent.replaces = None;
         slot.token_version = self.ctx.token.version;
         let payload = match &slot.config.flavor {
             Flavor::Phoenix { params, .. } => params.as_bytes().to_vec(),

@@ -91,7 +91,7 @@ impl Manager {
     }
 
     fn cleanup(&mut self, tenant: Option<&str>, now: Instant) -> CleanupId {
-        self.advance(now);
+        let now = self.advance(now);
         let ids = self.registry.ids_of(tenant);
         for id in &ids {
             self.close(*id, now);

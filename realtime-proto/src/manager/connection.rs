@@ -23,6 +23,7 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn connect(&mut self, now: Instant) {
+        let now = self.advance(now);
         self.pool.connect(now);
         self.pump(now);
         self.resume_all();
@@ -45,6 +46,7 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn disconnect(&mut self, now: Instant) {
+        let now = self.advance(now);
         self.pool.disconnect(now);
         self.pump(now);
         // While only an attempt was planned, there was no connection whose end could be told.
@@ -68,6 +70,7 @@ impl Manager {
     /// ```
     pub fn set_access_token(&mut self, token: Option<Secret>, now: Instant) {
         self.token_asked_by.clear();
+        let now = self.advance(now);
         self.pool.set_access_token(token, now);
         self.pump(now);
         self.resume_all();
@@ -75,6 +78,7 @@ impl Manager {
 
     /// Sets a query parameter of the next connection, as [`Client::set_param`](crate::Client::set_param).
     pub fn set_param(&mut self, key: &str, value: Option<Secret>, now: Instant) {
+        let now = self.advance(now);
         self.pool.set_param(key, value, now);
         self.pump(now);
         self.resume_all();
@@ -125,6 +129,7 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_unix_time(&mut self, unix: Duration, now: Instant) {
+        let now = self.advance(now);
         self.pool.set_unix_time(unix, now);
         self.pump(now);
     }
@@ -148,6 +153,7 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn probe(&mut self, now: Instant) {
+        let now = self.advance(now);
         self.pool.probe(now);
         self.pump(now);
     }

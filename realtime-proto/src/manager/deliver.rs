@@ -115,13 +115,21 @@ impl Manager {
             ChannelEvent::Joined { .. } => self.set_status(id, ChannelStatus::Connected),
             ChannelEvent::Live => {
                 self.shared_mut(id).attempts = 0;
+                self.end_outage(id);
                 self.set_status(id, ChannelStatus::Live);
             }
-            ChannelEvent::ChangesStopped { cause } if cause.kind.retry() == Retry::Never => {
-                self.set_status(id, ChannelStatus::Error { cause });
+            ChannelEvent::ChangesStopped { cause } => {
+                self.begin_outage(id, &cause);
+                // For a while the server tries again by itself.
+                let is_final = cause.kind.retry() == Retry::Never;
+                let error = ChannelStatus::Error { cause };
+                self.set_status(id, if is_final { error } else { ChannelStatus::Connected });
             }
-            // The server tries again by itself.
-            ChannelEvent::ChangesStopped { .. } => self.set_status(id, ChannelStatus::Connected),
+            // Until the next join is accepted nothing flows.
+            ChannelEvent::Rejoining { cause } => {
+                self.begin_outage(id, &cause);
+                self.set_status(id, ChannelStatus::Connected);
+            }
             ChannelEvent::Errored { cause, retry_at } => self.on_errored(id, cause, retry_at),
             ChannelEvent::Closed { cause } => self.on_closed(id, wire, cause),
             ChannelEvent::Broadcast(broadcast) => {
@@ -130,8 +138,10 @@ impl Manager {
             }
             ChannelEvent::Presence(diff) => self.on_presence(id, wire, diff),
             ChannelEvent::Change { bindings, change } => {
-                self.shared_mut(id).delivered += 1;
-                let listeners = self.shared(id).listeners_of(bindings);
+                let shared = self.shared_mut(id);
+                shared.delivered += 1;
+                shared.last_commit = shared.last_commit.max(change.committed_unix());
+                let listeners = shared.listeners_of(bindings);
                 self.tell(&listeners, &LeaseEvent::Change(change));
             }
             ChannelEvent::Gap(gap) => {
@@ -151,12 +161,12 @@ impl Manager {
             // Entities have no messages of their own, and pushes were taken out above.
             ChannelEvent::Message { .. }
             | ChannelEvent::PushEnded { .. }
-            | ChannelEvent::Rejoining { .. }
             | ChannelEvent::PresenceCalls(_) => {}
         }
     }
 
     fn on_errored(&mut self, id: KeyId, cause: Cause, retry_at: Option<Instant>) {
+        self.begin_outage(id, &cause);
         let connection = self.shared(id).wire.map(|wire| wire.connection);
         let client = connection.and_then(|connection| self.pool.client(connection));
         let next_at = retry_at.or_else(|| client?.reconnect_at());
@@ -182,6 +192,9 @@ impl Manager {
 
     /// A wire channel is gone: as wanted, or because the server closed it for good.
     fn on_closed(&mut self, id: KeyId, wire: Wire, cause: Cause) {
+        if self.shared(id).wire == Some(wire) {
+            self.begin_outage(id, &cause);
+        }
         self.registry.remove_wire(wire);
         self.cleanups.forget(wire);
         let shared = self.shared_mut(id);
@@ -234,7 +247,7 @@ impl Manager {
         }
     }
 
-    fn tell(&mut self, listeners: &[LeaseId], event: &LeaseEvent) {
+    pub(super) fn tell(&mut self, listeners: &[LeaseId], event: &LeaseEvent) {
         let told = listeners.iter().map(|lease| ManagerEvent::Lease(*lease, event.clone()));
         self.events.extend(told);
     }

@@ -24,6 +24,7 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn handle_open(&mut self, socket: SocketId, now: Instant) {
+        let now = self.advance(now);
         if let Some(client) = self.pool.client_of(socket) {
             client.handle_open(socket, now);
         }
@@ -49,6 +50,7 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn handle_frame(&mut self, socket: SocketId, frame: Frame, now: Instant) {
+        let now = self.advance(now);
         let full = self.events.len() >= 2 * self.events_queued_max;
         match self.pool.client_of(socket) {
             Some(client) if full => return client.drop_frame(),
@@ -77,6 +79,7 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn handle_close(&mut self, socket: SocketId, reason: CloseReason, now: Instant) {
+        let now = self.advance(now);
         if let Some(client) = self.pool.client_of(socket) {
             client.handle_close(socket, reason, now);
         }
@@ -104,8 +107,8 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.advance(now);
         self.pool.handle_timeout(now);
-        self.advance(now);
         while let Some(id) = self.registry.pop_lingered(self.now) {
             // A broadcast that waits for the join keeps the channel until it has its outcome.
             if self.is_idle(id) {

@@ -15,7 +15,7 @@ use crate::channel::Slot;
 use crate::config::ChannelConfig;
 use crate::error::{BindError, PushError};
 use crate::payload::Payload;
-use crate::supabase::{Binding, BroadcastConfig, JoinConfig, PresenceConfig};
+use crate::supabase::{Binding, BroadcastConfig, Cause, CauseKind, JoinConfig, PresenceConfig};
 use crate::time::Instant;
 
 impl Manager {
@@ -29,7 +29,7 @@ impl Manager {
         user: Option<&User>,
         now: Instant,
     ) -> Result<KeyId, ManagerError> {
-        self.advance(now);
+        let now = self.advance(now);
         let known = self.registry.id(key);
         let settings = match known {
             Some(id) => self.settle_settings(id, asked, now)?,
@@ -152,7 +152,8 @@ impl Manager {
         let shared = self.shared(id);
         let slot = shared.wire.and_then(|wire| self.pool.slot(wire));
         let is_served = slot.is_none_or(Slot::serves_bindings);
-        if shared.status == ChannelStatus::Live && !is_served {
+        if shared.is_live() && !is_served {
+            self.begin_outage(id, &Cause::new(CauseKind::Rejoined));
             self.set_status(id, ChannelStatus::Connected);
         }
     }
@@ -186,6 +187,8 @@ impl Manager {
 
     /// Takes a listener in and tells it how things are.
     pub(super) fn hold(&mut self, id: KeyId, holder: Holder, now: Instant) -> LeaseId {
+        // What it asks for may have the channel join again, and then it is not live.
+        self.pump(now);
         let lease = self.registry.hold(id, holder);
         let shared = self.shared(id);
         let first = shared.first_event();

@@ -24,6 +24,7 @@ mod deliver;
 mod drive;
 mod entity;
 mod event;
+mod gap;
 mod lease;
 mod people;
 mod pool;
@@ -257,7 +258,7 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn release(&mut self, lease: LeaseId, now: Instant) -> bool {
-        self.advance(now);
+        let now = self.advance(now);
         let Some(id) = self.drop_holder(lease) else { return false };
         self.linger_if_unheld(id);
         self.pump(now);
@@ -282,7 +283,7 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn unsubscribe(&mut self, key: &EntityKey, now: Instant) -> bool {
-        self.advance(now);
+        let now = self.advance(now);
         let Some(id) = self.registry.id(key) else { return false };
         let there = self.shared(id).wire.is_some() || !self.shared(id).holders.is_empty();
         self.close(id, now);
@@ -319,7 +320,7 @@ impl Manager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn retry(&mut self, key: &EntityKey, now: Instant) -> Result<(), ManagerError> {
-        self.advance(now);
+        let now = self.advance(now);
         let Some(id) = self.registry.id(key) else { return Ok(()) };
         let wire = self.shared(id).wire;
         // A connection that gave up would leave the channel nothing to join on.
@@ -343,7 +344,9 @@ impl Manager {
         self.registry.get_mut(id).expect("a key stays while something of it is left")
     }
 
-    pub(super) fn advance(&mut self, now: Instant) {
+    /// Takes the driver's time, which does not go back: all connections have one clock.
+    pub(super) fn advance(&mut self, now: Instant) -> Instant {
         self.now = self.now.max(now);
+        self.now
     }
 }

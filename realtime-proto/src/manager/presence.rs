@@ -74,7 +74,7 @@ impl Manager {
         now: Instant,
     ) -> Result<LeaseId, ManagerError> {
         self.check_leases()?;
-        self.advance(now);
+        let now = self.advance(now);
         let key = EntityKey::presence(entity.clone());
         user.online_since = self.pool.unix_now(self.now);
         if let Some(id) = self.registry.id(&key) {

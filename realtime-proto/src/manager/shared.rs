@@ -5,10 +5,12 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::config::ChannelSettings;
 use super::entity::EntityKey;
 use super::event::{ChannelStatus, LeaseEvent, LeaseId};
+use super::gap::Outage;
 use super::people::People;
 use super::pool::Wire;
 use super::user::User;
@@ -42,6 +44,10 @@ pub(super) struct Shared {
     /// When the channel is left, because nobody holds it.
     pub(super) linger_until: Option<Instant>,
     pub(super) delivered: u64,
+    /// When the last row change that came had been committed, by the database's clock.
+    pub(super) last_commit: Option<Duration>,
+    /// Since when it is not live any more, if it was.
+    pub(super) outage: Option<Outage>,
 }
 
 /// What one listener asked for.
@@ -69,7 +75,13 @@ impl Shared {
             last_error: None,
             linger_until: None,
             delivered: 0,
+            last_commit: None,
+            outage: None,
         }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.status == ChannelStatus::Live
     }
 
     pub(super) fn binding_id(&self, binding: &Binding) -> Option<BindingId> {

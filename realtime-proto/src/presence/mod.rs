@@ -297,9 +297,10 @@ impl Presence {
         self.snapshot = Snapshot::awaited();
     }
 
-    /// The join was accepted: diffs that came before were told to an older one, and are dropped.
+    /// The join was accepted: what came before was told to an older one. Its diffs are dropped, and
+    /// its snapshot, which version 1 cannot tell from the next one, does not count for this join.
     ///
-    /// The snapshot has what they said, and what took it back may have been told to nobody: a
+    /// The snapshot has what the diffs said, and what took it back may have been told to nobody: a
     /// server shuts the older channel down before it makes the next. phoenix.js would apply them,
     /// and keep whoever left in between.
     ///
@@ -317,9 +318,7 @@ impl Presence {
     /// # Ok::<(), realtime_proto::PayloadError>(())
     /// ```
     pub fn accept(&mut self) {
-        if let Snapshot::Awaited { held } = &mut self.snapshot {
-            held.clear();
-        }
+        self.snapshot = Snapshot::awaited();
     }
 
     /// Takes the payload of a `presence_state`. The cost is that of the snapshot.

@@ -14,6 +14,8 @@ pub(super) struct Gate {
     mails: VecDeque<Mail>,
     /// Whether the connection is closed with 1001 behind the first reply.
     closes: bool,
+    /// Whether what waited is being worked off.
+    opens: bool,
 }
 
 #[derive(Debug)]
@@ -31,10 +33,15 @@ impl Gate {
     pub(super) const fn until(&self) -> Instant {
         self.until
     }
+
+    /// Whether a join holds the session.
+    pub(super) const fn holds(&self) -> bool {
+        !self.opens
+    }
 }
 
 impl Backend {
-    /// Holds a session until then, or for longer if it is held already.
+    /// Lets a join hold its session until then; what is `first` comes before all that waits.
     pub(super) fn hold(
         &mut self,
         session: SessionId,
@@ -42,9 +49,14 @@ impl Backend {
         first: Option<Mail>,
         closes: bool,
     ) {
-        let gate = Gate { until, mails: first.into_iter().collect(), closes };
-        let before = self.mischief().gates.insert(session, gate);
-        assert!(before.is_none(), "a session that is held takes no join");
+        let before = self.mischief().gates.remove(&session);
+        assert!(!before.as_ref().is_some_and(Gate::holds), "a session that is held takes no join");
+        let mut mails = before.map_or_else(VecDeque::new, |gate| gate.mails);
+        if let Some(first) = first {
+            mails.push_front(first);
+        }
+        let gate = Gate { until, mails, closes, opens: false };
+        self.mischief().gates.insert(session, gate);
     }
 
     /// Lets something wait if its session is held; hands it back otherwise.
@@ -61,35 +73,36 @@ impl Backend {
         None
     }
 
-    /// Lets everything that waited pass in order, until another join holds the session.
-    pub(super) fn open_gate(&mut self, session: SessionId, now: Instant) {
-        let Some(gate) = self.mischief().gates.remove(&session) else { return };
-        let mut mails = gate.mails;
-        while let Some(mail) = mails.pop_front() {
-            match mail {
-                Mail::Out(frame) => self.outbox.push_back(Out::Frame { session, frame }),
-                Mail::In(frame) => {
-                    self.take(session, frame, now);
-                    self.drain(now);
-                }
-            }
-            if gate.closes && !matches!(mails.front(), Some(Mail::Out(_))) {
-                self.server.close_session(session, 1001, "", now);
-                self.drain(now);
-            }
-            if !self.visitors.contains_key(&session) {
-                return;
-            }
-            if let Some(next) = self.mischief().gates.get_mut(&session) {
-                next.mails.append(&mut mails);
-            }
+    /// Sends the reply to a join or a heartbeat, which the process of the session gives itself:
+    /// what its channels send meanwhile is behind all that waits for it.
+    pub(super) fn answer(&mut self, session: SessionId, frame: Frame) {
+        match self.mischief().gates.get_mut(&session) {
+            Some(gate) if gate.holds() => gate.mails.push_front(Mail::Out(frame)),
+            Some(_) | None => self.outbox.push_back(Out::Frame { session, frame }),
         }
     }
 
-    /// Takes all that the honest half asks for into the outbox, so that what follows comes behind.
-    fn drain(&mut self, now: Instant) {
-        while let Some(transmit) = self.server.poll_transmit() {
-            self.pass(transmit, now);
+    /// Lets everything that waited pass in order, until another join holds the session.
+    pub(super) fn open_gate(&mut self, session: SessionId, now: Instant) {
+        if let Some(gate) = self.mischief().gates.get_mut(&session) {
+            gate.opens = true;
+        }
+        while let Some(gate) = self.mischief().gates.get_mut(&session).filter(|gate| gate.opens) {
+            let closes = core::mem::take(&mut gate.closes);
+            match gate.mails.pop_front() {
+                Some(Mail::Out(frame)) => self.outbox.push_back(Out::Frame { session, frame }),
+                Some(Mail::In(frame)) => self.process(session, frame, now),
+                None => {
+                    self.mischief().gates.remove(&session);
+                }
+            }
+            if closes {
+                self.server.close_session(session, 1001, "", now);
+            }
+            // So that what follows comes behind.
+            while let Some(transmit) = self.server.poll_transmit() {
+                self.pass(transmit, now);
+            }
         }
     }
 }

@@ -236,8 +236,14 @@ impl Backend {
 
     /// Takes a frame of a client.
     pub(super) fn take(&mut self, session: SessionId, frame: Frame, now: Instant) {
+        if let Some(frame) = self.wait(session, Mail::In(frame), now) {
+            self.process(session, frame, now);
+        }
+    }
+
+    /// Looks at a frame of a client.
+    pub(super) fn process(&mut self, session: SessionId, frame: Frame, now: Instant) {
         self.end_what_lasted(now);
-        let Some(frame) = self.wait(session, Mail::In(frame), now) else { return };
         let Some((node, fate, topic)) = self.fate_of(session, &frame) else {
             return self.server.handle_frame(session, frame, now);
         };
@@ -266,7 +272,7 @@ impl Backend {
 
     /// What is to become of a frame, if it is a join about which something was decided: whose it
     /// is, what becomes of it, and its topic.
-    fn fate_of(&mut self, session: SessionId, frame: &Frame) -> Option<(NodeId, Fate, String)> {
+    fn fate_of(&self, session: SessionId, frame: &Frame) -> Option<(NodeId, Fate, String)> {
         let visitor = self.visitors.get(&session)?;
         let (fate, _) = *self.mischief.as_ref()?.fates.get(&visitor.node)?.front()?;
         let join = wire::decode(visitor.vsn, Sender::Client, frame).ok()?;
@@ -373,10 +379,16 @@ impl Backend {
             envelope.msg_ref = Some(forge::UNUSED_REF.into());
             is_changed = true;
         }
-        let is_held = mischief.gates.contains_key(&session);
+        let is_held = mischief.gates.get(&session).is_some_and(Gate::holds);
         let late = if is_held { None } else { mischief.late_replies.take() };
         let frame = if is_changed { forge::encode(vsn, &envelope) } else { frame.clone() };
         match late {
+            None if is_join || is_heartbeat => {
+                if take(&mut self.mischief().twice_frames) {
+                    self.answer(session, frame.clone());
+                }
+                self.answer(session, frame);
+            }
             None => self.emit_once_or_twice(session, frame, now),
             // Nothing gets past the reply to a join: the session waits for it.
             Some(late) if is_join => self.hold(session, now + late, Some(Mail::Out(frame)), false),

@@ -32,6 +32,8 @@ pub(crate) struct Backend {
     mischief: Option<Box<Mischief>>,
     /// What goes out before anything else of the honest half.
     outbox: VecDeque<Out>,
+    /// What the honest half said, whatever became of it, while somebody wants to know.
+    pub(crate) spoken: Option<Vec<Frame>>,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,7 @@ impl Backend {
             away: None,
             mischief: None,
             outbox: VecDeque::new(),
+            spoken: None,
         }
     }
 
@@ -132,12 +135,17 @@ impl Backend {
             if let Some(out) = self.outbox.pop_front() {
                 return Some(out);
             }
-            match self.server.poll_transmit() {
-                Some(ServerTransmit::Frame { session, frame }) if self.mischief.is_none() => {
+            let Some(transmit) = self.server.poll_transmit() else { break };
+            if let (Some(spoken), ServerTransmit::Frame { frame, .. }) =
+                (&mut self.spoken, &transmit)
+            {
+                spoken.push(frame.clone());
+            }
+            match transmit {
+                ServerTransmit::Frame { session, frame } if self.mischief.is_none() => {
                     return Some(Out::Frame { session, frame });
                 }
-                Some(transmit) => self.pass(transmit, now),
-                None => break,
+                transmit => self.pass(transmit, now),
             }
         }
         if self.mischief.as_ref().is_some_and(|mischief| mischief.is_over()) {
@@ -186,7 +194,14 @@ impl Backend {
                     joins.push(join_ref.into());
                 }
             }
-            _ => {}
+            ServerEvent::Closed { .. }
+            | ServerEvent::Refused { .. }
+            | ServerEvent::Left { .. }
+            | ServerEvent::Subscribed { .. }
+            | ServerEvent::Tracked { .. }
+            | ServerEvent::Untracked { .. }
+            | ServerEvent::Malformed { .. }
+            | _ => {}
         }
     }
 

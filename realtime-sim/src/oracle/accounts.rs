@@ -165,7 +165,16 @@ impl Accounts {
                 self.books.remove(&(node, key));
                 Ok(())
             }
-            _ => Ok(()),
+            ChannelTold::Joined
+            | ChannelTold::Stopped { .. }
+            | ChannelTold::Rejoining
+            | ChannelTold::Errored { .. }
+            | ChannelTold::Broadcast { number: None, .. }
+            | ChannelTold::Change { number: None }
+            | ChannelTold::Recovered { contiguous: false, .. }
+            | ChannelTold::Presence { .. }
+            | ChannelTold::Ended { .. }
+            | ChannelTold::Other => Ok(()),
         }
     }
 
@@ -186,7 +195,7 @@ impl Accounts {
             let what = format!("{key:?} is told {number}, which did not come, or before another");
             return Err(("G2", what));
         };
-        let Some(arrival) = seat.arrived.drain(..=at).last() else { return Ok(()) };
+        let Some(arrival) = seat.arrived.drain(..=at).next_back() else { return Ok(()) };
         must(!arrival.stale, "G4", || format!("{key:?} is told {number} of an older join"))?;
         let book = self.books.entry((node, key)).or_default();
         let first = book.delivered.insert(number);

@@ -10,12 +10,14 @@
 //! | G3, G5: pushes end once, channels close once, and in the right order | `view` |
 //! | G4, G6: what may leave on which socket, and no storms | `sockets` |
 //! | G9: presence | `truth` |
+//! | what is nobody's guarantee and everybody's expectation | `conduct` |
 //! | G11, G12: limits | `limits` |
 //! | G14: secrets | `secrets` |
 //!
 //! G7 is checked by the world, G8 by whoever runs a scenario.
 
 mod accounts;
+mod conduct;
 mod limits;
 mod read;
 mod script;
@@ -35,14 +37,15 @@ use realtime_proto::{Frame, Instant};
 pub(crate) use secrets::SECRET;
 
 use self::accounts::{Accounts, Arrival, Post};
+use self::conduct::Conduct;
 use self::script::Script;
 use self::sockets::Sockets;
 use self::truth::Truth;
 use self::view::View;
 use crate::NodeId;
 use crate::node::Node;
-use crate::scenario::{Cast, TopicId};
-use crate::subject::{ChannelKey, ChannelTold, Missed, Told};
+use crate::scenario::{Cast, TopicId, TopicSpec};
+use crate::subject::{ChannelKey, ChannelTold, Command, Missed, Told};
 
 /// What does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,9 +77,12 @@ pub(crate) struct Oracle {
     pub(crate) finding: Option<Finding>,
     /// What is known of the scenario, in a world that plays one.
     script: Option<Script>,
+    /// Whether every event is looked through for secrets, which takes its time.
+    pub(crate) reads_events: bool,
     views: BTreeMap<NodeId, View>,
     sockets: Sockets,
     accounts: Accounts,
+    conduct: Conduct,
     truth: Truth,
     /// The broadcast that a server is about to take.
     taken: Option<Held>,
@@ -129,6 +135,44 @@ impl Oracle {
 
 /// What applications do and are told.
 impl Oracle {
+    /// An application asks its client for something.
+    pub(crate) fn on_asked(&mut self, node: NodeId, command: &Command<'_>, now: Instant) {
+        self.conduct.on_asked(node, command, now);
+    }
+
+    pub(crate) fn on_sleeps(&mut self, node: NodeId, now: Instant) {
+        self.conduct.on_sleeps(node, now);
+    }
+
+    /// A node goes on; `suspended` when its machine slept and not only its driver.
+    pub(crate) fn on_woke(&mut self, node: NodeId, suspended: bool, now: Instant) {
+        self.conduct.on_woke(node, suspended, now);
+    }
+
+    /// A server refuses a connection and says how long to wait before the next.
+    pub(crate) fn on_told_to_wait(&mut self, link: u64, until: Instant) {
+        self.conduct.on_told_to_wait(link, until);
+    }
+
+    /// A server has this token for a channel of a node that is live.
+    pub(crate) fn check_token(
+        &mut self,
+        node: NodeId,
+        topic: &str,
+        token: Option<&str>,
+        now: Instant,
+    ) {
+        let verdict = self.conduct.check_token(node, topic, token);
+        self.judge(node, now, verdict);
+    }
+
+    /// Only what is wanted is joined.
+    pub(crate) fn check_joined(&mut self, is_wanted: impl Fn(NodeId, &str) -> bool, now: Instant) {
+        if let Err((rule, what)) = self.conduct.settle(is_wanted) {
+            self.find(rule, now, || what);
+        }
+    }
+
     /// An application is given a command, or gives one.
     pub(crate) fn on_command(&mut self, node: NodeId, now: Instant) {
         self.sockets.excuse(node, now);
@@ -140,6 +184,13 @@ impl Oracle {
         let view = self.views.entry(node).or_default();
         let verdict = view.on_told(told, clock, events_max);
         self.judge(node, now, verdict);
+        if let (Told::Disconnected { connection, cause, retry_at }, true) =
+            (told, self.script.is_some())
+        {
+            let after = retry_at.map(|at| at.saturating_duration_since(clock));
+            let verdict = self.conduct.on_disconnected((node, *connection), *cause, after, now);
+            self.judge(node, now, verdict);
+        }
         let (Told::Channel(key, told), true) = (told, self.script.is_some()) else { return };
         if *told == ChannelTold::Live {
             self.sockets.excuse(node, now);
@@ -150,8 +201,10 @@ impl Oracle {
 
     /// What a node shows when it is printed, an event or all of it.
     pub(crate) fn on_shown(&mut self, node: NodeId, what: &str, text: &str, now: Instant) {
-        let verdict = secrets::check(what, text);
-        self.judge(node, now, verdict);
+        if !text.is_empty() {
+            let verdict = secrets::check(what, text);
+            self.judge(node, now, verdict);
+        }
     }
 
     pub(crate) fn on_wanted(&mut self, node: NodeId, key: ChannelKey) {
@@ -175,12 +228,14 @@ impl Oracle {
     pub(crate) fn on_restarted(&mut self, node: NodeId) {
         self.views.remove(&node);
         self.sockets.on_restarted(node);
+        self.conduct.on_restarted(node);
         self.accounts.on_restarted(node);
     }
 
     /// The clock of a node goes back, whose client saw nothing later than `seen`.
     pub(crate) fn on_clock_back(&mut self, node: NodeId, seen: Instant) {
         self.accounts.on_clock_back(node, seen);
+        self.conduct.on_clock_back(node);
     }
 }
 
@@ -191,7 +246,7 @@ impl Oracle {
         let Some(script) = &self.script else { return };
         let post = Post { number, stream: Missed::Changes, stored: false };
         self.accounts.on_passes(post, None, now, |node, topic| {
-            let rows = script.spec(topic).is_some_and(|spec| spec.rows);
+            let rows = script.rows_are_judged && script.spec(topic).is_some_and(|spec| spec.rows);
             rows.then(|| nodes[node.0].time(now))
         });
     }
@@ -228,12 +283,27 @@ impl Oracle {
     pub(crate) fn on_server_told(&mut self, server: usize, event: &ServerEvent) {
         if self.script.is_some() {
             self.truth.on_told(server, event);
+            self.conduct.on_server_told(server, event);
         }
     }
 }
 
 /// Frames and sockets.
 impl Oracle {
+    /// A node begins to connect; `clock` is its own time.
+    pub(crate) fn on_connects(
+        &mut self,
+        of: (NodeId, u32),
+        link: u64,
+        clock: Instant,
+        now: Instant,
+    ) {
+        if self.script.is_some() {
+            let verdict = self.conduct.on_attempt(of, link, clock);
+            self.judge(of.0, now, verdict);
+        }
+    }
+
     pub(crate) fn on_attempt(&mut self, of: (NodeId, u32), to: (u64, usize), now: Instant) {
         let verdict = self.sockets.on_attempt(of, to, self.script.as_ref(), now);
         self.judge(of.0, now, verdict);
@@ -241,6 +311,7 @@ impl Oracle {
 
     pub(crate) fn on_accepted(&mut self, at: At, node: NodeId) {
         self.truth.on_accepted(at.server, at.session, node);
+        self.conduct.on_accepted(at.server, at.session, node);
     }
 
     pub(crate) fn on_socket_gone(&mut self, link: u64) {
@@ -250,6 +321,7 @@ impl Oracle {
     /// A link goes on under another name.
     pub(crate) fn on_renamed(&mut self, before: u64, after: u64) {
         self.sockets.on_renamed(before, after);
+        self.conduct.on_renamed(before, after);
     }
 
     pub(crate) fn on_node_sends(&mut self, node: NodeId, link: u64, frame: &Frame, now: Instant) {
@@ -259,6 +331,10 @@ impl Oracle {
             return self.find("G6", now, || format!("{node} sends what nobody can read"));
         };
         let verdict = self.sockets.on_leaves(link, &envelope, self.script.as_ref(), now);
+        self.judge(node, now, verdict);
+        let supabase = self.topic_of(&envelope).and_then(|topic| self.script.as_ref()?.spec(topic));
+        let supabase = supabase.is_some_and(TopicSpec::is_supabase);
+        let verdict = self.conduct.on_leaves(node, link, &envelope, supabase);
         self.judge(node, now, verdict);
         let Some(topic) = self.topic_of(&envelope) else { return };
         if let Some(number) = broadcast_number(&envelope) {
@@ -276,6 +352,7 @@ impl Oracle {
         self.views.entry(node).or_default().backlog.on_read();
         let Some(envelope) = read::read(Sender::Server, frame) else { return };
         let arrived = self.sockets.on_arrives(link, &envelope);
+        self.conduct.on_arrives(link, &envelope);
         let Some(topic) = self.topic_of(&envelope) else { return };
         if arrived.joins {
             self.accounts.on_joined(node, topic, server);
@@ -322,7 +399,13 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn on_server_sends(
+    /// Whether it waits for a message that a server has and did not pass on yet.
+    pub(crate) fn awaits_words(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The honest half of a server says something, whatever becomes of it on the way out.
+    pub(crate) fn on_server_says(
         &mut self,
         server: usize,
         frame: &Frame,

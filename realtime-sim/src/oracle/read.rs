@@ -22,6 +22,11 @@ pub(super) fn join_ref<'a>(envelope: &'a Envelope<'_>) -> Option<&'a str> {
     envelope.join_ref.as_deref().filter(|named| !named.is_empty())
 }
 
+/// A ref that is a number, as those of most clients are.
+pub(super) fn number_of_ref(of: Option<&str>) -> Option<u64> {
+    of?.parse().ok()
+}
+
 const fn payload<'a>(envelope: &'a Envelope<'_>) -> &'a [u8] {
     match &envelope.body {
         Body::Json(text) => text.as_bytes(),

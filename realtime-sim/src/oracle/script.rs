@@ -15,6 +15,9 @@ pub(super) struct Script {
     pub(super) channels_max: usize,
     /// How many events wait for an application at most.
     pub(super) events_max: usize,
+    /// Whether it is known when row changes flow. Version 1 of the protocol names no join in a
+    /// `system` message, so that the word for an older join passes for one of the current.
+    pub(super) rows_are_judged: bool,
     /// More attempts than this within [`STORM_WINDOW`] are no retries of the schedule.
     pub(super) retries_max: usize,
 }
@@ -30,6 +33,7 @@ impl Script {
             parts: cast.actors.iter().map(|actor| actor.part).collect(),
             channels_max: settings.channels_max as usize,
             events_max: settings.events_max as usize,
+            rows_are_judged: !settings.vsn1,
             retries_max: retries_max(settings.retry_first, settings.retry_max),
         }
     }

@@ -145,7 +145,8 @@ impl Sockets {
             return Ok(());
         }
         let socket = self.by_link.get_mut(&link);
-        let socket = socket.ok_or(("G4", format!("{event} leaves on a socket nobody opened")))?;
+        let socket =
+            socket.ok_or_else(|| ("G4", format!("{event} leaves on a socket nobody opened")))?;
         match event {
             "phx_join" => {
                 let node = socket.node;
@@ -154,12 +155,7 @@ impl Sockets {
                 socket.check_channels(script)?;
                 self.check_pace(node, topic, script, now)
             }
-            "phx_leave" => {
-                if let Some(topic) = socket.topic_mut(topic) {
-                    topic.phase = Phase::Left;
-                }
-                Ok(())
-            }
+            "phx_leave" => socket.on_leave(envelope),
             // It is for the channel that the server has, if it has one.
             "access_token" => Ok(()),
             _ => socket.on_push(envelope, script.is_some(), now),
@@ -230,6 +226,23 @@ impl Socket {
         (topic.join_ref, topic.msg_ref) = (join_ref.into(), msg_ref.into());
         topic.presence_calls = limits::Window::default();
         Ok(())
+    }
+
+    fn on_leave(&mut self, envelope: &Envelope<'_>) -> Verdict {
+        let named = read::join_ref(envelope);
+        let left = self.topic_mut(&envelope.topic);
+        if let Some(left) = left.filter(|left| named.is_none_or(|named| named == left.join_ref)) {
+            left.phase = Phase::Left;
+            return Ok(());
+        }
+        // A join that was taken back before it left is left all the same: its ref is one
+        // that this socket has made before. One of another socket need not be.
+        let msg_ref = read::number_of_ref(envelope.msg_ref.as_deref());
+        let withdrawn = read::number_of_ref(named)
+            .is_none_or(|join_ref| msg_ref.is_none_or(|msg_ref| join_ref < msg_ref));
+        must(withdrawn, "G4", || {
+            format!("{} is left for join {named:?}, which this socket has not", envelope.topic)
+        })
     }
 
     fn check_channels(&self, script: &Script) -> Verdict {

@@ -11,13 +11,19 @@ use crate::NodeId;
 /// Each key with the numbers it shows, in order.
 pub(super) type Present = Vec<(String, Vec<u64>)>;
 
+/// Who is present: by session, the key and the number it shows.
+type There = BTreeMap<SessionId, (String, Option<u64>)>;
+
+/// The number that a session asked to be shown last, by topic.
+type Asked = Vec<(String, Option<u64>)>;
+
 #[derive(Debug, Default)]
 pub(super) struct Truth {
     sessions: BTreeMap<(usize, SessionId), NodeId>,
     /// By server and topic: the sessions that are present, with key and number.
-    present: BTreeMap<(usize, String), BTreeMap<SessionId, (String, Option<u64>)>>,
+    present: BTreeMap<(usize, String), There>,
     /// The number that a session asked to be shown last on a topic.
-    asked: BTreeMap<(usize, SessionId), Vec<(String, Option<u64>)>>,
+    asked: BTreeMap<(usize, SessionId), Asked>,
     keys: BTreeSet<String>,
 }
 
@@ -60,7 +66,13 @@ impl Truth {
                 self.sessions.remove(&(server, *session));
                 self.asked.remove(&(server, *session));
             }
-            _ => {}
+            ServerEvent::Opened { .. }
+            | ServerEvent::Joined { .. }
+            | ServerEvent::Refused { .. }
+            | ServerEvent::Left { .. }
+            | ServerEvent::Subscribed { .. }
+            | ServerEvent::Malformed { .. }
+            | _ => {}
         }
     }
 
@@ -80,11 +92,12 @@ impl Truth {
             must(self.keys.contains(key), "G9", || format!("{key} is shown and never was there"))?;
         }
         seen.iter_mut().for_each(|(_, numbers)| numbers.sort_unstable());
-        let shows = |(seen, there): (&(String, Vec<u64>), &(String, Vec<u64>))| {
-            let once = is_manager && seen.1.iter().all(|number| there.1.contains(number));
-            seen.0 == there.0 && (once || seen.1 == there.1)
-        };
-        let same = seen.len() == there.len() && seen.iter().zip(there).all(shows);
+        let mut pairs = seen.iter().zip(there);
+        let same = seen.len() == there.len()
+            && pairs.all(|((key, shown), (there_key, there))| {
+                let once = is_manager && shown.iter().all(|number| there.contains(number));
+                key == there_key && (once || shown == there)
+            });
         must(same, "G9", || format!("{seen:?} is shown, and the server has {there:?}"))
     }
 

@@ -24,10 +24,22 @@ pub(super) struct View {
 /// How a channel stands by what was told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
+    /// Nothing was told of it.
+    New,
     Away,
     Joined,
     Live,
     Closed,
+}
+
+impl Standing {
+    /// The same, once something was told.
+    const fn begun(self) -> Self {
+        match self {
+            Self::New => Self::Away,
+            Self::Away | Self::Joined | Self::Live | Self::Closed => self,
+        }
+    }
 }
 
 /// What became of a broadcast that the application sent.
@@ -41,7 +53,7 @@ enum Push {
 impl View {
     /// A channel was opened.
     pub(super) fn on_wanted(&mut self, key: ChannelKey) {
-        self.channels.entry(key).or_insert(Standing::Away);
+        self.channels.entry(key).or_insert(Standing::New);
     }
 
     pub(super) fn on_send(&mut self, topic: TopicId, number: u64) {
@@ -95,7 +107,7 @@ impl View {
                 Some(Push::Ended) => Err(("G3", format!("push {number} ends twice"))),
             };
         }
-        let standing = self.channels.get(&key).copied().unwrap_or(Standing::Away);
+        let standing = self.channels.get(&key).copied().unwrap_or(Standing::New);
         must(standing != Standing::Closed, "G3", || {
             format!("{key:?} goes on after it was closed: {told:?}")
         })?;
@@ -117,7 +129,9 @@ impl View {
                     cause,
                     CauseKind::ConnectionLost | CauseKind::HeartbeatTimeout | CauseKind::Requested
                 );
-                must(!lost || self.disconnected_at == Some(clock), "G5", || {
+                // A manager begins with how a channel stands that others have already.
+                let caused = standing != Standing::New && lost;
+                must(!caused || self.disconnected_at == Some(clock), "G5", || {
                     format!("{key:?} errors before the disconnect that causes it is told")
                 })?;
                 Standing::Away
@@ -128,10 +142,14 @@ impl View {
             | ChannelTold::Change { .. }
             | ChannelTold::Presence { .. } => {
                 self.backlog.on_told(events_max)?;
-                standing
+                standing.begun()
             }
             ChannelTold::Closed => Standing::Closed,
-            _ => standing,
+            ChannelTold::Stopped { .. }
+            | ChannelTold::Gap { .. }
+            | ChannelTold::Recovered { .. }
+            | ChannelTold::Ended { .. }
+            | ChannelTold::Other => standing.begun(),
         };
         self.channels.insert(key, next);
         Ok(())

@@ -20,6 +20,10 @@ use crate::world::Due;
 /// So few bytes a second pass a slow link.
 const SLOW_BYTES_PER_SECOND: u32 = 400;
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the faults are shared out over several functions, each of which takes its own"
+)]
 impl Stage<'_> {
     pub(super) fn apply(&mut self, op: &Op) {
         match op {
@@ -71,7 +75,7 @@ impl Stage<'_> {
                 for server in 0..self.world.backends.len() {
                     let backend = &mut self.world.backends[server].server;
                     if stored {
-                        backend.send_from_database(&spec.topic, "n", &payload, true, now);
+                        backend.send_from_database(&spec.topic, "n", &payload, spec.private, now);
                     } else {
                         backend.broadcast(&spec.topic, "n", &payload, now);
                     }
@@ -431,7 +435,7 @@ impl Stage<'_> {
         };
         let seed = self.world.seed.child("restart", u64::from(role.restarts) << 8 | at as u64).0;
         let clock = self.world.nodes[node.0].clock.read(self.world.now);
-        let host = (self.restart)(&role, seed, clock);
+        let host = (self.start)(&role, seed, clock);
         if let Some(stats) = self.world.nodes[node.0].host.stats() {
             self.world.observer.on_stats(&stats);
         }

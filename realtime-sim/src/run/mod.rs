@@ -2,16 +2,18 @@
 //! accounts at the end.
 
 mod apply;
+mod explore;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+pub use explore::{Beginning, Exploration, Explored, Failure, PathError};
 use realtime_proto::supabase::{CauseKind, Retry};
-use realtime_proto::{Instant, Payload};
+use realtime_proto::{Client, Event, Instant, Payload};
 
 use crate::coverage::{Condition, Conditions, Course, Coverage, Observer};
 use crate::credentials::{self, BEGIN};
-use crate::host::Hosted;
+use crate::host::{App, Host, Hosted};
 use crate::node::Sleep;
 use crate::oracle::Finding;
 use crate::scenario::{Act, ActorId, Op, Part, Scenario, TopicId};
@@ -57,10 +59,32 @@ pub fn run(scenario: &Scenario) -> Report {
     run_with::<ClientSubject>(scenario)
 }
 
-/// Runs a scenario with any client that can be scripted; managers are ours.
+/// Runs a scenario with any client that can be scripted; managers are ours. The guide has a client
+/// and what this finds in it.
 #[must_use]
 pub fn run_with<S: Scripted>(scenario: &Scenario) -> Report {
     Stage::new::<S>(scenario, |world| world).play()
+}
+
+/// Runs a scenario in which every client has an application, which `make` makes when the client
+/// starts and whenever it starts again. It opens what the scenario says, hears of every event, and
+/// at the end [`App::check`] says whether all is as it should be; a panic is a finding, too.
+///
+/// An [`App`] has an example.
+#[must_use]
+pub fn run_app<A: App<Client, Event>>(
+    scenario: &Scenario,
+    make: impl Fn(&Role<'_>) -> A,
+) -> Report {
+    let start = |role: &Role<'_>, seed: u64, now: Instant| -> Box<dyn Host> {
+        if role.actor.part == Part::Manager {
+            return start::<ClientSubject>(role, seed, now);
+        }
+        let mut hosted = Hosted::without_log(ClientSubject::start(role, seed, now));
+        hosted.set_client_app(make(role));
+        Box::new(hosted)
+    };
+    Stage::of(scenario, &start, |world| world).play()
 }
 
 /// Runs a scenario and hands out each line of its trace.
@@ -93,13 +117,15 @@ const SETTLES_AFTER: Duration = Duration::from_secs(75);
 /// At the end: the longest that a leave can take, and the end of a connection nobody needs.
 const CLOSES_AFTER: Duration = Duration::from_secs(90);
 
+/// Starts the client of an actor, from its seed and at this time.
+type Start<'a> = dyn Fn(&Role<'_>, u64, Instant) -> Box<dyn Host> + 'a;
+
 /// A scenario on its way.
-#[derive(Debug)]
 struct Stage<'a> {
     scenario: &'a Scenario,
     world: World,
     actors: Vec<Player>,
-    restart: fn(&Role<'_>, u64, Instant) -> Box<dyn crate::host::Host>,
+    start: &'a Start<'a>,
     /// What applications will do at some time, in order.
     plans: BTreeMap<(Instant, u64), ActorId>,
     next_plan: u64,
@@ -136,7 +162,7 @@ struct Wanted {
     shown: Option<u64>,
 }
 
-fn start<S: Scripted>(role: &Role<'_>, seed: u64, now: Instant) -> Box<dyn crate::host::Host> {
+fn start<S: Scripted>(role: &Role<'_>, seed: u64, now: Instant) -> Box<dyn Host> {
     match role.actor.part {
         Part::Client => Box::new(Hosted::without_log(S::start(role, seed, now))),
         Part::Manager => Box::new(Hosted::without_log(ManagerSubject::start(role, seed, now))),
@@ -145,11 +171,21 @@ fn start<S: Scripted>(role: &Role<'_>, seed: u64, now: Instant) -> Box<dyn crate
 
 impl<'a> Stage<'a> {
     fn new<S: Scripted>(scenario: &'a Scenario, dress: impl FnOnce(World) -> World) -> Self {
+        Self::of(scenario, &start::<S>, dress)
+    }
+
+    fn of(
+        scenario: &'a Scenario,
+        start: &'a Start<'a>,
+        dress: impl FnOnce(World) -> World,
+    ) -> Self {
         let settings = &scenario.cast.settings;
-        let mut config = realtime_proto::server::ServerConfig::default();
-        config.reads_tokens = settings.tokens;
-        config.subscribed_after = settings.subscribed_after;
-        config.unix_time_at_epoch = BEGIN;
+        let config = realtime_proto::server::ServerConfig {
+            reads_tokens: settings.tokens,
+            subscribed_after: settings.subscribed_after,
+            unix_time_at_epoch: BEGIN,
+            ..realtime_proto::server::ServerConfig::default()
+        };
         let network = Network { delay: settings.delay, jitter: settings.jitter };
         let world = World::seed(scenario.seed.0)
             .with_server(config)
@@ -160,12 +196,14 @@ impl<'a> Stage<'a> {
         world.listens = true;
         world = world.without_logs();
         world.oracle.follow(&scenario.cast);
+        // Each run would be slower, and what one shows another shows, too.
+        world.oracle.reads_events = scenario.seed.0 % 16 == 0;
         world.observer = Observer::of(&scenario.cast);
         let mut stage = Self {
             scenario,
             world,
             actors: Vec::new(),
-            restart: start::<S>,
+            start,
             plans: BTreeMap::new(),
             next_plan: 0,
             next_number: 0,
@@ -177,7 +215,7 @@ impl<'a> Stage<'a> {
         };
         for actor in &scenario.cast.actors {
             let role = Role { actor, cast: &scenario.cast, restarts: 0 };
-            let host = start::<S>(&role, stage.world.next_seed(), stage.world.now);
+            let host = start(&role, stage.world.next_seed(), stage.world.now);
             let node = stage.world.host(host);
             stage.actors.push(Player {
                 node,
@@ -218,11 +256,8 @@ impl<'a> Stage<'a> {
         let time_to_live = match played {
             Ok(time_to_live) => time_to_live,
             Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                let text = text.unwrap_or("a panic without words").to_owned();
                 let now = self.world.now;
-                self.world.oracle.find("panic", now, || text);
+                self.world.oracle.find("panic", now, || words_of_panic(&*panic));
                 None
             }
         };
@@ -286,6 +321,11 @@ impl<'a> Stage<'a> {
             self.note(&step.op);
             self.apply(&step.op);
         }
+        self.finish()
+    }
+
+    /// Heals the world, waits until it is live, and has it come to rest and to its end.
+    fn finish(&mut self) -> Option<Duration> {
         if self.is_over() {
             return None;
         }
@@ -383,6 +423,7 @@ impl<'a> Stage<'a> {
         if !matches!(command, Command::Send(..) | Command::Track(..) | Command::Untrack(_)) {
             self.world.oracle.on_command(node, self.world.now);
         }
+        self.world.oracle.on_asked(node, command, self.world.now);
         self.world.observer.on_command(node, command);
         self.world.keep_changes();
         let performed = self.world.nodes[node.0].host.perform(command, now);
@@ -622,10 +663,42 @@ impl<'a> Stage<'a> {
                     self.world.oracle.check_presence(node, topic, seen, wanted.shown, now);
                 }
             }
+            if let Err(what) = self.world.nodes[node.0].host.check() {
+                let name = &self.scenario.cast.actors[at].name;
+                self.world.oracle.find("application", now, || format!("{name}: {what}"));
+            }
             let shown = format!("{:?}", self.world.nodes[node.0].host);
             self.world.oracle.on_shown(node, "its client", &shown, now);
         }
         self.world.oracle.settle(now);
+        self.check_servers(now);
+    }
+
+    /// What the servers have of the applications is what those want, with their newest tokens.
+    fn check_servers(&mut self, now: Instant) {
+        let (actors, topics) = (&self.actors, &self.scenario.cast.topics);
+        let is_wanted = |node: NodeId, topic: &str| {
+            let player = actors.iter().find(|player| player.node == node);
+            player.is_some_and(|player| {
+                let mut wanted = player.wanted.keys();
+                player.online && wanted.any(|id| topics[usize::from(id.0)].topic == topic)
+            })
+        };
+        self.world.oracle.check_joined(is_wanted, now);
+        for player in actors.iter().filter(|player| player.online) {
+            for topic in player.wanted.keys().map(|id| &topics[usize::from(id.0)]) {
+                let links = self.world.links.values().filter(|link| link.node == player.node);
+                let mut tokens = links.filter(|link| link.open).filter_map(|link| {
+                    self.world.backends[link.server]
+                        .server
+                        .access_token(link.session?, &topic.topic)
+                });
+                if let Some(token) = tokens.next_back().map(|token| token.expose().to_owned()) {
+                    let (node, topic) = (player.node, &topic.topic);
+                    self.world.oracle.check_token(node, topic, Some(&token), now);
+                }
+            }
+        }
     }
 
     /// Everybody goes, and nothing is left.
@@ -657,6 +730,13 @@ impl<'a> Stage<'a> {
             self.data(&data);
         }
     }
+}
+
+/// What a panic said.
+fn words_of_panic(panic: &(dyn core::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").into()
 }
 
 /// A payload that bears a number.

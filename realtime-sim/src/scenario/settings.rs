@@ -49,8 +49,7 @@ macro_rules! settings {
                 let mut settings = Self::default();
                 // Most settings of most seeds are as usual.
                 $(if draw.below(3) == 0 {
-                    let choose: fn(&mut Draw) -> $type = $draw;
-                    settings.$field = choose(draw);
+                    settings.$field = drawn(draw, $draw);
                 })+
                 settings
             }
@@ -66,6 +65,10 @@ macro_rules! settings {
             }
         }
     };
+}
+
+fn drawn<T>(draw: &mut Draw, choose: impl FnOnce(&mut Draw) -> T) -> T {
+    choose(draw)
 }
 
 fn millis(millis: u64) -> Duration {

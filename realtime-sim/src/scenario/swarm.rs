@@ -227,7 +227,7 @@ fn draw_fault(kind: FaultKind, draw: &mut Draw, cast: &Cast) -> Fault {
     match Fault::draw(kind, draw, cast) {
         // Hours are cheap for who sleeps and dear for who does not.
         Fault::Hibernate { who, .. } => Fault::Hibernate { who, hours: 1 + draw.below(3) as u32 },
-        Fault::GarbageFlood { who, count } => Fault::GarbageFlood { who, count: count * 10 },
+        Fault::GarbageFlood { who, count } => Fault::GarbageFlood { who, count: count * 40 },
         fault => fault,
     }
 }

@@ -54,7 +54,7 @@ impl Cast {
     /// A step as it is written in a scenario.
     #[must_use]
     pub fn line(&self, step: &Step) -> String {
-        format!("+{:<8}{}", Span(step.after), self.words(&step.op).join(" "))
+        format!("+{:<7} {}", Span(step.after), self.words(&step.op).join(" "))
     }
 
     /// What happens, as it is written in a scenario behind the time.

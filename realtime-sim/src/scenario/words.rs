@@ -18,6 +18,14 @@ pub struct TopicId(pub(crate) u8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub(crate) u8);
 
+impl TopicId {
+    /// Its place among the topics of the cast.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// How a span of time is written: `1500ms`, `2s`, `3m`, `4h`, `5d`; the largest unit that is whole.
 pub(super) struct Span(pub(super) Duration);
 

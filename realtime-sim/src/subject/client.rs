@@ -172,7 +172,7 @@ impl ClientSubject {
                 to: recovery.to,
             },
             ChannelEvent::Presence(diff) => ChannelTold::Presence { synced: diff.synced },
-            ChannelEvent::PushEnded { push, outcome } => match self.pushes.remove(push) {
+            ChannelEvent::PushEnded { push, outcome } => match self.pushes.get(push).copied() {
                 Some(number) => ChannelTold::Ended { number, taken: is_taken(outcome) },
                 None => ChannelTold::Other,
             },

@@ -257,7 +257,7 @@ impl Subject for ManagerSubject {
                 Told::Channel(key, self.lease_told(*lease, event))
             }
             ManagerEvent::PushEnded { push, outcome } => {
-                let Some((topic, number)) = self.pushes.remove(push) else { return };
+                let Some((topic, number)) = self.pushes.get(push).copied() else { return };
                 // A broadcast is the manager's, whoever has a lease of the topic.
                 let key = ChannelKey { topic, life: 0 };
                 Told::Channel(key, ChannelTold::Ended { number, taken: is_taken(outcome) })

@@ -331,19 +331,37 @@ pub enum Missed {
 }
 
 /// A payload that bears a number, as a scenario sends and tracks it.
+///
+/// # Examples
+///
+/// ```
+/// use realtime_sim::{number_of, numbered};
+///
+/// assert_eq!(numbered(7), r#"{"n":7}"#);
+/// assert_eq!(number_of(numbered(7).as_bytes()), Some(7));
+/// ```
 #[must_use]
 pub fn numbered(number: u64) -> String {
     format!("{{\"n\":{number}}}")
 }
 
 /// The number that a payload bears, if it does.
+///
+/// # Examples
+///
+/// ```
+/// use realtime_sim::number_of;
+///
+/// assert_eq!(number_of(br#"{"id":1,"n":42}"#), Some(42));
+/// assert_eq!(number_of(b"{}"), None);
+/// ```
 #[must_use]
 pub fn number_of(payload: &[u8]) -> Option<u64> {
     const KEY: &[u8] = b"\"n\":";
     let at = payload.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
-    let digits = payload[at..].iter().take_while(|byte| byte.is_ascii_digit());
-    let number = digits.fold(None, |number: Option<u64>, digit| {
-        number.unwrap_or(0).checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    });
-    number
+    let mut digits = payload[at..].iter().take_while(|byte| byte.is_ascii_digit()).peekable();
+    digits.peek()?;
+    digits.try_fold(0, |number: u64, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })
 }

@@ -275,8 +275,9 @@ fn topic_of(record: &Record) -> Option<&str> {
 
 /// How long each lane had which colour.
 fn spans(changes: &[Change], rows: usize) -> Vec<Span> {
-    let mut open: BTreeMap<(usize, Option<usize>, Option<u32>), (u32, &str, usize)> =
-        BTreeMap::new();
+    // By node, topic and connection: which channel of the topic, its colour, and since when.
+    type Lane = (usize, Option<usize>, Option<u32>);
+    let mut open: BTreeMap<Lane, (u32, &str, usize)> = BTreeMap::new();
     let mut spans = Vec::new();
     for change in changes {
         let from = change.record.saturating_sub(1);

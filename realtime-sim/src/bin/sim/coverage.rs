@@ -1,9 +1,10 @@
 //! `sim coverage`: what the scenarios of many seeds reach.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use realtime_sim::{Coverage, Need, Profile, Seed, Table, run as run_scenario};
 
@@ -67,7 +68,7 @@ fn cover(arguments: &Arguments) -> Coverage {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let mut progress = Progress::new(end - first);
+        let mut progress = Progress::new(end - first, None);
         while handles.iter().any(|handle| !handle.is_finished()) {
             std::thread::sleep(Duration::from_millis(50));
             progress.show(next.load(Ordering::Relaxed).min(end) - first, begun.elapsed());

@@ -4,29 +4,29 @@ use std::path::{Path, PathBuf};
 
 use realtime_sim::{Finding, Scenario, run, shrink};
 
-/// More runs than this make no scenario much smaller.
-const RUNS_MAX: u32 = 4_000;
+use crate::interrupt::Interrupt;
 
-/// Makes a failing scenario as small as it still fails by the same rule.
-pub(super) fn smallest(scenario: &Scenario, rule: &str) -> (Scenario, u32) {
-    shrink(scenario, RUNS_MAX, |smaller| {
-        run(smaller).finding.is_some_and(|finding| finding.rule == rule)
+/// More tries than this make no scenario much smaller.
+const TRIES_MAX: u32 = 4_000;
+
+/// Makes a failing scenario as small as it still fails by the same rule, and tells in how many
+/// tries.
+pub(super) fn smallest(scenario: &Scenario, rule: &str, interrupt: &Interrupt) -> (Scenario, u32) {
+    shrink(scenario, TRIES_MAX, |smaller| {
+        !interrupt.came() && run(smaller).finding.is_some_and(|finding| finding.rule == rule)
     })
 }
 
 /// Tells of a failure; the last line replays it.
-pub(super) fn tell(name: &str, scenario: &Scenario, finding: &Finding) {
-    println!("\n{name} failed\n  {finding}");
-    let (small, runs) = smallest(scenario, finding.rule);
-    println!(
-        "shrunk from {} steps to {} in {runs} runs:\n\n{small}",
-        scenario.steps.len(),
-        small.steps.len(),
-    );
+pub(super) fn tell(name: &str, scenario: &Scenario, finding: &Finding, interrupt: &Interrupt) {
+    println!("\n{name} fails: {finding}");
+    let (small, tries) = smallest(scenario, finding.rule, interrupt);
+    let (from, to) = (scenario.steps.len(), small.steps.len());
+    println!("shrunk from {from} steps to {to} in {tries} tries:\n\n{small}\nreplay it with");
     let path = path(name);
     match std::fs::write(&path, small.to_string()) {
-        Ok(()) => println!("replay: cargo sim replay {} --trace", path.display()),
-        Err(error) => println!("{} cannot be written: {error}", path.display()),
+        Ok(()) => println!("cargo sim replay {} --trace", path.display()),
+        Err(error) => println!("a file of it; {} cannot be written: {error}", path.display()),
     }
 }
 

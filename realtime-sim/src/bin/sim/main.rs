@@ -1,9 +1,11 @@
 //! The `sim` command: worlds from seeds and from files.
 #![allow(clippy::print_stdout, reason = "a command prints")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a command is a program")]
 
 mod coverage;
 mod explore;
 mod failure;
+mod interrupt;
 mod progress;
 mod replay;
 mod run;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use realtime_sim::{Profile, run as run_scenario};
 
 use crate::failure;
+use crate::interrupt::Interrupt;
 use crate::source::{Source, profile};
 
 #[derive(clap::Args)]
@@ -36,9 +37,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         );
         return ExitCode::from(2);
     };
-    let (small, runs) = failure::smallest(&scenario, finding.rule);
+    // Ctrl-C hands out what it has so far; where it cannot be heard, it ends the command.
+    let interrupt = Interrupt::listen().unwrap_or_default();
+    let (small, tries) = failure::smallest(&scenario, finding.rule, &interrupt);
     eprintln!(
-        "{finding}\nshrunk from {} steps to {} in {runs} runs",
+        "{finding}\nshrunk from {} steps to {} in {tries} tries",
         scenario.steps.len(),
         small.steps.len(),
     );

@@ -3,7 +3,7 @@
 use core::str::FromStr;
 use std::path::PathBuf;
 
-use realtime_sim::{Profile, Scenario, Seed};
+use realtime_sim::{Profile, Scenario, Seed, SeedError, seeds};
 
 /// A seed, or the path of a scenario.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// The seeds from one up to, and not including, another.
+/// The seeds from one up to, and not including, another; or one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeedRange {
     pub(super) first: u64,
@@ -53,19 +53,11 @@ pub(super) struct SeedRange {
 }
 
 impl FromStr for SeedRange {
-    type Err = String;
+    type Err = SeedError;
 
-    fn from_str(word: &str) -> Result<Self, String> {
-        let (first, end) =
-            word.split_once("..").ok_or_else(|| format!("`{word}` is no range; write 0..1000"))?;
-        let read = |word: &str| -> Result<u64, String> {
-            Ok(word.parse::<Seed>().map_err(|error| error.to_string())?.0)
-        };
-        let (first, end) = (read(first)?, read(end)?);
-        if first >= end {
-            return Err(format!("`{word}` has no seed in it"));
-        }
-        Ok(Self { first, end })
+    fn from_str(word: &str) -> Result<Self, SeedError> {
+        let range = seeds(0..0, Some(word))?;
+        Ok(Self { first: range.start, end: range.end })
     }
 }
 

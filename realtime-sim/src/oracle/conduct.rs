@@ -1,0 +1,515 @@
+//! What a client owes its server, its user and the network besides what it delivers: it connects
+//! when it is wanted and not otherwise, asks again when the server said, gives nothing up that
+//! comes back, ends no connection that works, uses the newest token, and leaves nothing behind.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use realtime_proto::Instant;
+use realtime_proto::server::{ServerEvent, SessionId};
+use realtime_proto::supabase::CauseKind;
+use realtime_proto::wire::{Body, Envelope};
+
+use super::{Verdict, must};
+use crate::NodeId;
+use crate::subject::Command;
+
+#[derive(Debug, Default)]
+pub(super) struct Conduct {
+    nodes: BTreeMap<NodeId, Manners>,
+    /// By link: whose it is, and of which of its connections.
+    links: BTreeMap<u64, (NodeId, u32)>,
+    /// How often a retry was planned after exactly such a delay, by whomever.
+    delays: BTreeMap<Duration, u32>,
+    /// By server and session: whose it is, and which topics it has joined.
+    joined: BTreeMap<(usize, SessionId), (NodeId, BTreeSet<String>)>,
+}
+
+/// One node, as far as its manners are concerned.
+#[derive(Debug, Default)]
+struct Manners {
+    wants: bool,
+    token: Option<String>,
+    /// By topic: the join that left last.
+    joins: BTreeMap<String, Join>,
+    /// By connection: its sockets, those first whose end was not told yet.
+    sockets: BTreeMap<u32, VecDeque<Socket>>,
+    /// By connection: when it may be tried again, by the clock of the node.
+    not_before: BTreeMap<u32, Instant>,
+    /// When it was asked to look after its connections, which takes a heartbeat.
+    hinted_at: Option<Instant>,
+    /// Since when it sleeps, or slept the last time.
+    asleep_since: Instant,
+    woke: Option<Woke>,
+    is_late: bool,
+}
+
+/// A node that slept.
+#[derive(Clone, Copy, Debug)]
+struct Woke {
+    at: Instant,
+    /// Whether it looks at its timers before it reads, and was away for long.
+    is_late: bool,
+    /// Whether it was asked meanwhile to look after its connections: that heartbeat leaves now.
+    hinted: bool,
+}
+
+#[derive(Debug)]
+struct Join {
+    msg_ref: String,
+    token: Option<String>,
+    /// Whether the server refused it for its token, and nothing was asked of the node since.
+    rejected: bool,
+}
+
+#[derive(Debug)]
+struct Socket {
+    link: u64,
+    /// The heartbeat that left last, and whether it was answered.
+    beat: Option<(String, bool)>,
+    /// Whether the server said how long to wait.
+    hinted: bool,
+}
+
+/// Fewer equal delays than this are chance.
+const EQUAL_DELAYS_MAX: u32 = 2;
+/// Delays are never shorter, so that many are as short as this.
+const DELAY_FLOOR: Duration = Duration::from_millis(1);
+/// Whoever slept for so long cannot blame the server for its silence.
+const LONG_SLEEP: Duration = Duration::from_secs(30);
+/// So long the server has after that at least.
+const PROBE: Duration = Duration::from_millis(1_900);
+
+impl Conduct {
+    /// An application asks for something.
+    pub(super) fn on_asked(&mut self, node: NodeId, command: &Command<'_>, now: Instant) {
+        let manners = self.nodes.entry(node).or_default();
+        manners.not_before.clear();
+        let asks_to_join = !matches!(command, Command::Send(..) | Command::Track(..));
+        if asks_to_join {
+            manners.joins.values_mut().for_each(|join| join.rejected = false);
+        }
+        match command {
+            Command::Hint => manners.hinted_at = Some(now),
+            Command::Connect => manners.wants = true,
+            Command::Disconnect => {
+                manners.wants = false;
+                // An attempt may be withdrawn that nobody has seen.
+                manners.sockets.clear();
+            }
+            Command::Token(token) => manners.token = token.map(Into::into),
+            Command::Open(_)
+            | Command::Close(_)
+            | Command::Send(..)
+            | Command::Track(..)
+            | Command::Untrack(_)
+            | Command::Rebind(_)
+            | Command::Rejoin(_) => {}
+        }
+    }
+
+    pub(super) fn on_restarted(&mut self, node: NodeId) {
+        self.nodes.remove(&node);
+        self.links.retain(|_, (of, _)| *of != node);
+    }
+
+    /// The clock of a node goes back, and its deadlines are further away than they were.
+    pub(super) fn on_clock_back(&mut self, node: NodeId) {
+        self.nodes.entry(node).or_default().is_late = true;
+    }
+
+    pub(super) fn on_sleeps(&mut self, node: NodeId, now: Instant) {
+        self.nodes.entry(node).or_default().asleep_since = now;
+    }
+
+    /// A node goes on; `suspended` when its machine slept and not only its driver.
+    pub(super) fn on_woke(&mut self, node: NodeId, suspended: bool, now: Instant) {
+        let manners = self.nodes.entry(node).or_default();
+        let slept = now.saturating_duration_since(manners.asleep_since);
+        manners.woke = Some(Woke {
+            at: now,
+            is_late: suspended && slept >= LONG_SLEEP,
+            hinted: manners.hinted_at.is_some_and(|at| at >= manners.asleep_since),
+        });
+    }
+
+    pub(super) fn on_attempt(
+        &mut self,
+        (node, connection): (NodeId, u32),
+        link: u64,
+        clock: Instant,
+    ) -> Verdict {
+        self.links.insert(link, (node, connection));
+        let manners = self.nodes.entry(node).or_default();
+        let socket = Socket { link, beat: None, hinted: false };
+        manners.sockets.entry(connection).or_default().push_back(socket);
+        must(manners.wants, "manners", || "it connects though nobody wants it to".into())?;
+        let early = manners.not_before.remove(&connection).filter(|at| clock < *at);
+        must(early.is_none(), "manners", || {
+            format!("it tries again at {clock}, and the server asked it to wait until {early:?}")
+        })
+    }
+
+    /// An attempt was refused, and the server said how long to wait.
+    pub(super) fn on_told_to_wait(&mut self, link: u64, until: Instant) {
+        let Some((node, connection)) = self.links.get(&link).copied() else { return };
+        let manners = self.nodes.entry(node).or_default();
+        manners.not_before.insert(connection, until);
+        if let Some(socket) = manners.socket_mut(connection, link) {
+            socket.hinted = true;
+        }
+    }
+
+    pub(super) fn on_renamed(&mut self, before: u64, after: u64) {
+        let Some((node, connection)) = self.links.remove(&before) else { return };
+        self.links.insert(after, (node, connection));
+        let manners = self.nodes.entry(node).or_default();
+        if let Some(socket) = manners.socket_mut(connection, before) {
+            socket.link = after;
+        }
+    }
+
+    fn socket_mut(&mut self, link: u64) -> Option<&mut Socket> {
+        let (node, connection) = self.links.get(&link)?;
+        self.nodes.get_mut(node)?.socket_mut(*connection, link)
+    }
+
+    /// A frame leaves a node; `supabase` when its topic is one of Supabase.
+    pub(super) fn on_leaves(
+        &mut self,
+        node: NodeId,
+        link: u64,
+        envelope: &Envelope<'_>,
+        supabase: bool,
+    ) -> Verdict {
+        let msg_ref = envelope.msg_ref.as_deref().unwrap_or_default();
+        match &*envelope.event {
+            "heartbeat" if envelope.topic == "phoenix" => {
+                if let Some(socket) = self.socket_mut(link) {
+                    socket.beat = Some((msg_ref.into(), false));
+                }
+                Ok(())
+            }
+            // What the server says of the join after that is nobody's concern.
+            "phx_leave" => {
+                let manners = self.nodes.entry(node).or_default();
+                manners.joins.remove(&*envelope.topic);
+                Ok(())
+            }
+            "phx_join" if supabase => {
+                let (manners, topic) = (self.nodes.entry(node).or_default(), &envelope.topic);
+                let token = token_of(envelope);
+                must(token == manners.token.as_deref(), "token", || {
+                    format!("the join of {topic} carries another token than the newest")
+                })?;
+                let token = token.map(str::to_owned);
+                let join = Join { msg_ref: msg_ref.into(), token: token.clone(), rejected: false };
+                let before = manners.joins.insert(topic.as_ref().into(), join);
+                let again = before.is_some_and(|join| join.rejected && join.token == token);
+                must(!again, "token", || {
+                    format!("{topic} is joined again with the token that it was refused for")
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A frame arrives at a node.
+    pub(super) fn on_arrives(&mut self, link: u64, envelope: &Envelope<'_>) {
+        if envelope.topic != "phoenix" {
+            return self.on_refusal(link, envelope);
+        }
+        let socket = self.socket_mut(link);
+        if let Some((beat, answered)) = socket.and_then(|socket| socket.beat.as_mut()) {
+            *answered |= envelope.msg_ref.as_deref() == Some(beat);
+        }
+    }
+
+    /// A server says of a join that its token will not do.
+    fn on_refusal(&mut self, link: u64, envelope: &Envelope<'_>) {
+        const WORDS: [&str; 3] = ["InvalidJWTToken", "MalformedJWT", "Unauthorized"];
+        let Body::Json(text) = envelope.body else { return };
+        if envelope.event != "phx_reply" || !WORDS.iter().any(|word| text.contains(word)) {
+            return;
+        }
+        let Some((node, _)) = self.links.get(&link) else { return };
+        let joins = self.nodes.get_mut(node).map(|manners| &mut manners.joins);
+        let join = joins.and_then(|joins| joins.get_mut(&*envelope.topic));
+        if let Some(join) = join.filter(|join| envelope.msg_ref.as_deref() == Some(&join.msg_ref)) {
+            join.rejected = true;
+        }
+    }
+
+    /// A node tells that a connection ended, or was not had.
+    pub(super) fn on_disconnected(
+        &mut self,
+        (node, connection): (NodeId, u32),
+        cause: CauseKind,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> Verdict {
+        let Some(manners) = self.nodes.get_mut(&node) else { return Ok(()) };
+        let socket = manners.sockets.get_mut(&connection).and_then(VecDeque::pop_front);
+        must(!manners.wants || retry_after.is_some() || !comes_back(cause), "G8", || {
+            format!("connection {connection} is given up: {cause:?}")
+        })?;
+        must(!is_of_channel(cause), "manners", || {
+            format!("connection {connection} ends for the sake of one channel: {cause:?}")
+        })?;
+        let Some(Socket { beat, hinted, .. }) = socket else { return Ok(()) };
+        let woke = manners.woke.filter(|woke| now < woke.at + PROBE);
+        if cause == CauseKind::HeartbeatTimeout && !woke.is_some_and(|woke| woke.hinted) {
+            must(beat.is_some_and(|(_, answered)| !answered), "manners", || {
+                "it misses the answer to a heartbeat, and each that left was answered".into()
+            })?;
+            let too_early = woke.is_some_and(|woke| woke.is_late) && !manners.is_late;
+            must(!too_early, "manners", || {
+                "it wakes and misses an answer that it did not look for".into()
+            })?;
+        }
+        let Some(delay) = retry_after.filter(|delay| *delay > DELAY_FLOOR && !hinted) else {
+            return Ok(());
+        };
+        let equal = self.delays.entry(delay).or_default();
+        *equal += 1;
+        must(*equal <= EQUAL_DELAYS_MAX, "storm", || {
+            format!("again a retry is planned after {delay:?}, as if nobody else did")
+        })
+    }
+
+    pub(super) fn on_accepted(&mut self, server: usize, session: SessionId, node: NodeId) {
+        self.joined.insert((server, session), (node, BTreeSet::new()));
+    }
+
+    pub(super) fn on_server_told(&mut self, server: usize, event: &ServerEvent) {
+        if let ServerEvent::Joined { session, topic } = event {
+            if let Some((_, topics)) = self.joined.get_mut(&(server, *session)) {
+                topics.insert(topic.clone());
+            }
+        } else if let ServerEvent::Left { session, topic } = event {
+            if let Some((_, topics)) = self.joined.get_mut(&(server, *session)) {
+                topics.remove(topic);
+            }
+        } else if let ServerEvent::Closed { session } = event {
+            self.joined.remove(&(server, *session));
+        }
+    }
+
+    /// Everything is at rest: what the servers have of a node is what it wants.
+    pub(super) fn settle(&self, is_wanted: impl Fn(NodeId, &str) -> bool) -> Verdict {
+        for (node, topics) in self.joined.values() {
+            let ghost = topics.iter().find(|topic| !is_wanted(*node, topic));
+            if let Some(topic) = ghost {
+                return Err(("ghost", format!("{node} is joined to {topic}, which it gave up")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A server has this token for a topic of a node.
+    pub(super) fn check_token(&self, node: NodeId, topic: &str, token: Option<&str>) -> Verdict {
+        let newest = self.nodes.get(&node).and_then(|manners| manners.token.as_deref());
+        must(newest.is_none() || token == newest, "token", || {
+            format!("the server was not told the newest token of {topic}")
+        })
+    }
+}
+
+impl Manners {
+    fn socket_mut(&mut self, connection: u32, link: u64) -> Option<&mut Socket> {
+        self.sockets.get_mut(&connection)?.iter_mut().find(|socket| socket.link == link)
+    }
+}
+
+/// Whether a connection that ended so can be had again without anybody's doing.
+const fn comes_back(cause: CauseKind) -> bool {
+    matches!(
+        cause,
+        CauseKind::ClosedNormally
+            | CauseKind::GoingAway
+            | CauseKind::ServiceRestart
+            | CauseKind::ServerFailed
+            | CauseKind::ClosedOther
+            | CauseKind::ConnectionLost
+            | CauseKind::Unreachable
+            | CauseKind::HeartbeatTimeout
+            | CauseKind::ConnectTimeout
+            | CauseKind::WriteTimeout
+    )
+}
+
+/// Whether it is the trouble of one channel, which concerns no other.
+const fn is_of_channel(cause: CauseKind) -> bool {
+    matches!(
+        cause,
+        CauseKind::ChannelCrashed
+            | CauseKind::ChannelClosed
+            | CauseKind::JoinTimeout
+            | CauseKind::BindingMismatch
+            | CauseKind::UnmatchedTopic
+    )
+}
+
+/// The token in the payload of a join.
+fn token_of<'a>(envelope: &'a Envelope<'_>) -> Option<&'a str> {
+    let Body::Json(text) = envelope.body else { return None };
+    let (_, behind) = text.split_once("\"access_token\":\"")?;
+    behind.split_once('"').map(|(token, _)| token)
+}
+
+#[cfg(test)]
+mod tests {
+    use realtime_proto::Frame;
+    use realtime_proto::wire::Sender;
+
+    use super::*;
+    use crate::oracle::read;
+
+    const ANA: NodeId = NodeId(0);
+    const LINK: u64 = 7;
+
+    const fn at(seconds: u64) -> Instant {
+        Instant::from_epoch(Duration::from_secs(seconds))
+    }
+
+    /// A node that wants to be connected and has begun to.
+    fn connecting() -> Conduct {
+        let mut conduct = Conduct::default();
+        conduct.on_asked(ANA, &Command::Connect, at(0));
+        assert_eq!(conduct.on_attempt((ANA, 0), LINK, at(0)), Ok(()));
+        conduct
+    }
+
+    fn leaves(conduct: &mut Conduct, text: &'static str) -> Verdict {
+        let frame = Frame::text(text);
+        let envelope = read::read(Sender::Client, &frame).expect("a frame of a client");
+        conduct.on_leaves(ANA, LINK, &envelope, envelope.topic.starts_with("realtime:"))
+    }
+
+    fn arrives(conduct: &mut Conduct, text: &'static str) {
+        let frame = Frame::text(text);
+        let envelope = read::read(Sender::Server, &frame).expect("a frame of a server");
+        conduct.on_arrives(LINK, &envelope);
+    }
+
+    fn ends(conduct: &mut Conduct, cause: CauseKind, after: Option<u64>, now: u64) -> Verdict {
+        conduct.on_disconnected((ANA, 0), cause, after.map(Duration::from_secs), at(now))
+    }
+
+    #[track_caller]
+    fn fails(verdict: Verdict, rule: &str) {
+        assert_eq!(verdict.map_err(|(broken, _)| broken), Err(rule));
+    }
+
+    #[test]
+    fn whoever_disconnected_may_not_connect() {
+        let mut conduct = connecting();
+        conduct.on_asked(ANA, &Command::Disconnect, at(1));
+        fails(conduct.on_attempt((ANA, 0), LINK + 1, at(2)), "manners");
+    }
+
+    #[test]
+    fn who_was_told_to_wait_waits_unless_asked() {
+        let mut conduct = connecting();
+        conduct.on_told_to_wait(LINK, at(5));
+        fails(conduct.on_attempt((ANA, 0), LINK + 1, at(4)), "manners");
+        conduct.on_told_to_wait(LINK, at(9));
+        assert_eq!(conduct.on_attempt((ANA, 0), LINK + 2, at(9)), Ok(()));
+        conduct.on_told_to_wait(LINK, at(19));
+        conduct.on_asked(ANA, &Command::Hint, at(10));
+        assert_eq!(conduct.on_attempt((ANA, 0), LINK + 3, at(10)), Ok(()));
+    }
+
+    #[test]
+    fn equal_delays_are_no_chance() {
+        let mut conduct = connecting();
+        let lost = CauseKind::ConnectionLost;
+        for link in 1..=2 {
+            assert_eq!(ends(&mut conduct, lost, Some(1), 1), Ok(()));
+            assert_eq!(conduct.on_attempt((ANA, 0), LINK + link, at(2)), Ok(()));
+        }
+        fails(ends(&mut conduct, lost, Some(1), 3), "storm");
+    }
+
+    #[test]
+    fn what_comes_back_is_not_given_up() {
+        fails(ends(&mut connecting(), CauseKind::ClosedNormally, None, 1), "G8");
+        assert_eq!(ends(&mut connecting(), CauseKind::NotAnEndpoint, None, 1), Ok(()));
+    }
+
+    #[test]
+    fn one_channel_does_not_cost_the_others_their_connection() {
+        fails(ends(&mut connecting(), CauseKind::ChannelCrashed, Some(1), 1), "manners");
+    }
+
+    #[test]
+    fn only_a_heartbeat_without_an_answer_is_missed() {
+        let missed = CauseKind::HeartbeatTimeout;
+        fails(ends(&mut connecting(), missed, Some(1), 1), "manners");
+        let mut conduct = connecting();
+        assert_eq!(leaves(&mut conduct, r#"[null,"3","phoenix","heartbeat",{}]"#), Ok(()));
+        let answer = r#"[null,"3","phoenix","phx_reply",{"status":"ok","response":{}}]"#;
+        arrives(&mut conduct, answer);
+        fails(ends(&mut conduct, missed, Some(1), 1), "manners");
+        let mut conduct = connecting();
+        assert_eq!(leaves(&mut conduct, r#"[null,"3","phoenix","heartbeat",{}]"#), Ok(()));
+        assert_eq!(ends(&mut conduct, missed, Some(1), 11), Ok(()));
+    }
+
+    #[test]
+    fn a_sleeper_gives_the_server_a_moment() {
+        for (wakes, ends_at, well) in [(50, 50, false), (50, 52, true), (12, 12, true)] {
+            let mut conduct = connecting();
+            assert_eq!(leaves(&mut conduct, r#"[null,"3","phoenix","heartbeat",{}]"#), Ok(()));
+            conduct.on_sleeps(ANA, at(1));
+            conduct.on_woke(ANA, true, at(wakes));
+            let verdict = ends(&mut conduct, CauseKind::HeartbeatTimeout, Some(1), ends_at);
+            assert_eq!(verdict.is_ok(), well, "{wakes} {ends_at}");
+        }
+    }
+
+    #[test]
+    fn joins_carry_the_newest_token() {
+        let mut conduct = connecting();
+        conduct.on_asked(ANA, &Command::Token(Some("new")), at(0));
+        let join = r#"["1","1","realtime:a","phx_join",{"access_token":"old"}]"#;
+        fails(leaves(&mut conduct, join), "token");
+        conduct.on_asked(ANA, &Command::Token(None), at(0));
+        fails(leaves(&mut conduct, join), "token");
+    }
+
+    #[test]
+    fn a_token_that_was_refused_is_not_tried_again() {
+        let join = r#"["1","1","realtime:a","phx_join",{}]"#;
+        let refusal = r#"["1","1","realtime:a","phx_reply",{"status":"error",
+            "response":{"reason":"InvalidJWTToken: Token has expired 3 seconds ago"}}]"#;
+        let mut conduct = connecting();
+        assert_eq!(leaves(&mut conduct, join), Ok(()));
+        arrives(&mut conduct, refusal);
+        fails(leaves(&mut conduct, join), "token");
+        arrives(&mut conduct, refusal);
+        conduct.on_asked(ANA, &Command::Hint, at(1));
+        assert_eq!(leaves(&mut conduct, join), Ok(()), "it was asked to");
+    }
+
+    #[test]
+    fn the_servers_have_what_is_wanted_and_the_newest_token() {
+        let mut conduct = connecting();
+        let mut server = realtime_proto::server::Server::new(
+            realtime_proto::server::ServerConfig::default(),
+            1,
+            at(0),
+        );
+        let session = server.accept("/socket/websocket?vsn=2.0.0", at(0)).expect("room for one");
+        conduct.on_accepted(0, session, ANA);
+        let joined = ServerEvent::Joined { session, topic: "room".into() };
+        conduct.on_server_told(0, &joined);
+        assert_eq!(conduct.settle(|_, _| true), Ok(()));
+        fails(conduct.settle(|_, _| false), "ghost");
+        conduct.on_server_told(0, &ServerEvent::Left { session, topic: "room".into() });
+        assert_eq!(conduct.settle(|_, _| false), Ok(()));
+        conduct.on_asked(ANA, &Command::Token(Some("new")), at(0));
+        assert_eq!(conduct.check_token(ANA, "room", Some("new")), Ok(()));
+        fails(conduct.check_token(ANA, "room", Some("old")), "token");
+    }
+}
