@@ -1,8 +1,8 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const TIME = 92, STEPS = 268, BAR = 11, GAP = 4, PAD = 16, AIR = 130;
-let TEXT = 262, SERVER = 290;
+const TIME = 92, BAR = 11, GAP = 4, PAD = 16, AIR = 100;
+let STEPS = 268, TEXT = 262, SERVER = 290;
 const STATES = {
   asked: "asked for", joining: "joining, connecting", joined: "joined", live: "live, open", stopped: "rows stopped",
   retrying: "retrying, waiting", parked: "parked", halted: "gave up", leaving: "leaving", offline: "offline",
@@ -34,10 +34,11 @@ function place() {
   // What the window has to spare goes to the texts.
   const clients = data.clients.filter((_, at) => !off.clients.has(at));
   const bars = clients.reduce((sum, client) => sum + PAD + 8 + (BAR + GAP) * (client.connections + client.topics.length), 0);
-  const spare = $("view").clientWidth - TIME - STEPS - AIR - bars - 60;
+  STEPS = clients.length > 2 ? 215 : 268;
+  const spare = $("view").clientWidth - TIME - STEPS - AIR - bars - 24 - 10 * data.servers;
   const shares = clients.length + data.servers;
-  TEXT = Math.min(Math.max(spare / Math.max(shares, 1), 225), 420);
-  SERVER = Math.min(Math.max(TEXT, 240), 330);
+  TEXT = Math.min(Math.max(spare / Math.max(shares, 1), 150), 420);
+  SERVER = Math.min(Math.max(TEXT, 170), 330);
   let x = TIME + STEPS;
   data.clients.forEach((client, at) => {
     if (off.clients.has(at)) return;
@@ -108,7 +109,7 @@ function layout() {
   tops[data.rows.length] = y;
   height = y + 60;
   const drawing = $("drawing");
-  drawing.setAttribute("width", width + 40);
+  drawing.setAttribute("width", width + 4);
   drawing.setAttribute("height", height);
   head();
   draw();
@@ -116,7 +117,7 @@ function layout() {
 }
 
 function head() {
-  let out = `<svg width="${width + 40}" height="66">`;
+  let out = `<svg width="${width + 4}" height="66">`;
   out += `<text class="soft" x="${TIME - 10}" y="56" text-anchor="end">time</text><text class="soft" x="${TIME + 6}" y="56">steps and faults</text>`;
   for (const lane of lanes) {
     const x = lane.who < 0 ? lane.text : lane.x + PAD;
@@ -250,7 +251,7 @@ function draw() {
     }
     front += `<g class="row" data-at="${at}">`;
     const matches = found && (label(row) + " " + row.kind).toLowerCase().includes(found);
-    front += `<rect class="hit${matches ? " found" : ""}" x="0" width="${width + 40}" y="${y}" height="${zoom}"/>`;
+    front += `<rect class="hit${matches ? " found" : ""}" x="0" width="${width + 4}" y="${y}" height="${zoom}"/>`;
     if (isNew && texts) front += `<text class="time" x="${TIME - 10}" y="${mid + 4}">${clock(row.at)}</text>`;
     if (["act", "data", "fault", "heal", "finding"].includes(row.kind)) {
       const target = row.peer === undefined ? undefined : laneOf(row.peer);
