@@ -132,9 +132,6 @@ pub(crate) struct Link {
 const HELD_MAX: usize = 100_000;
 
 impl Link {
-    /// More bytes than this under way to the server, and the node's writes block.
-    pub(crate) const WRITE_BUFFER_BYTES_MAX: usize = 4 << 10;
-
     pub(crate) fn new(
         node: NodeId,
         (socket, connection): (u32, u32),
@@ -245,8 +242,8 @@ impl Link {
     }
 
     /// Whether so much is under way to the server that a write would block.
-    pub(crate) const fn blocks_writes(&self) -> bool {
-        self.up.bytes > Self::WRITE_BUFFER_BYTES_MAX
+    pub(crate) const fn blocks_writes(&self, buffer_bytes: usize) -> bool {
+        self.up.bytes > buffer_bytes
     }
 
     /// Whether neither end has it any more.

@@ -375,10 +375,17 @@ impl World {
         }
     }
 
+    /// How much may be under way to a server before a write blocks: little in scenarios, where slow
+    /// links are to be felt, and as much as anybody needs in worlds that are made by hand.
+    const fn write_buffer_bytes(&self) -> usize {
+        if self.keeps_findings { 4 << 10 } else { 256 << 10 }
+    }
+
     /// Keeps a driver in its write while too much is under way.
     fn block(&mut self, node: NodeId, id: u64) {
         let now = self.now;
-        if self.links.get(&id).is_some_and(Link::blocks_writes) {
+        let buffer_bytes = self.write_buffer_bytes();
+        if self.links.get(&id).is_some_and(|link| link.blocks_writes(buffer_bytes)) {
             self.nodes[node.0].write_blocked = Some((id, now));
             let due = Due::WriteTimeout { node, link: id, since: now };
             self.agenda.plan(now + WRITE_TIMEOUT, due);
@@ -388,7 +395,8 @@ impl World {
     /// Lets a driver go on whose write went through.
     fn unblock(&mut self, node: NodeId) {
         let Some((id, _)) = self.nodes[node.0].write_blocked else { return };
-        if self.links.get(&id).is_none_or(|link| !link.blocks_writes()) {
+        let buffer_bytes = self.write_buffer_bytes();
+        if self.links.get(&id).is_none_or(|link| !link.blocks_writes(buffer_bytes)) {
             self.nodes[node.0].write_blocked = None;
             self.flush(node);
         }

@@ -17,6 +17,7 @@ use crate::socket::Waiter;
 use crate::supabase::{Binding, Cause, CauseKind, JoinResponse, Retry};
 use crate::time::Instant;
 use crate::timer::Timer;
+use crate::wire::Vsn;
 
 /// Whether a channel is still there after an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +123,10 @@ impl Slot {
         // Diffs that came until now were told to an older join. The snapshot has what they said,
         // and what took it back may have been told to nobody.
         self.presence.accept();
+        if sent.renews && ctx.config.vsn == Vsn::V1 {
+            // A snapshot that came before may be the older join's, which version 1 does not name.
+            self.presence.rejoin();
+        }
         ctx.emit(self.id, ChannelEvent::Joined { response });
         self.on_resumed(resumed, ctx);
         if self.config.is_supabase() && self.token_version != ctx.token.version {
@@ -190,7 +195,7 @@ impl Slot {
         self.token_told_at = None;
         let mut sent = Sent::default();
         if let State::Joined(joined) = &mut self.state {
-            sent.replaces = Some(joined.join_ref);
+            (sent.replaces, sent.renews) = (Some(joined.join_ref), true);
             let cause = joined.rejoins.take();
             let cause = cause.unwrap_or_else(|| Cause::new(CauseKind::Rejoined));
             self.lower(&cause, ctx);

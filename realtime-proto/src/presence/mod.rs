@@ -297,10 +297,9 @@ impl Presence {
         self.snapshot = Snapshot::awaited();
     }
 
-    /// The join was accepted: what came before was told to an older one. Its diffs are dropped, and
-    /// its snapshot, which version 1 cannot tell from the next one, does not count for this join.
+    /// The join was accepted: diffs that came before were told to an older one, and are dropped.
     ///
-    /// The snapshot has what the diffs said, and what took it back may have been told to nobody: a
+    /// The snapshot has what they said, and what took it back may have been told to nobody: a
     /// server shuts the older channel down before it makes the next. phoenix.js would apply them,
     /// and keep whoever left in between.
     ///
@@ -318,7 +317,9 @@ impl Presence {
     /// # Ok::<(), realtime_proto::PayloadError>(())
     /// ```
     pub fn accept(&mut self) {
-        self.snapshot = Snapshot::awaited();
+        if let Snapshot::Awaited { held } = &mut self.snapshot {
+            held.clear();
+        }
     }
 
     /// Takes the payload of a `presence_state`. The cost is that of the snapshot.
