@@ -41,6 +41,11 @@ pub(crate) enum Outgoing {
         socket: SocketId,
         channel: ChannelId,
     },
+    /// Written with what is to be tracked then.
+    Track {
+        socket: SocketId,
+        channel: ChannelId,
+    },
     Message {
         socket: SocketId,
         topic: Arc<str>,
@@ -53,7 +58,7 @@ pub(crate) enum Outgoing {
 /// An application's message.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
-    /// An event of a Phoenix application, or one whose payload is written already.
+    /// An event of a Phoenix application.
     Event { event: String, payload: Payload },
     /// A Supabase broadcast of JSON, sent as text, which every server version relays.
     Broadcast { event: String, payload: Payload },
@@ -69,6 +74,7 @@ impl Outgoing {
             | Self::Join { socket, .. }
             | Self::Leave { socket, .. }
             | Self::Token { socket, .. }
+            | Self::Track { socket, .. }
             | Self::Message { socket, .. } => Some(*socket),
             Self::Open { .. } | Self::Close { .. } => None,
         }

@@ -179,6 +179,21 @@ fn the_presence_budget_holds_however_late_the_first_call_got_there() {
 }
 
 #[test]
+fn of_the_values_that_wait_for_a_driver_that_sleeps_only_the_newest_is_sent() {
+    let mut world = World::seed(1);
+    let (ana, room) = join(&mut world, "ana");
+    let (bob, bobs_room) = join(&mut world, "bob");
+    world.run_for(secs(1));
+    world.suspend(ana, secs(5));
+    for n in 1..=20 {
+        track(&mut world, ana, room, n);
+    }
+    world.run_for(secs(6));
+    assert_eq!(presence_calls(&world, ana), 2, "the first one told of the join");
+    assert!(shown(&mut world, bob, bobs_room, "ana")[0].contains(r#""n":20"#));
+}
+
+#[test]
 fn untracking_is_kept_up_across_a_rejoin_too() {
     let mut world = World::seed(1);
     let (ana, room) = join(&mut world, "ana");

@@ -228,8 +228,8 @@ impl Slot {
     /// Tells the server what is tracked, if the channel is joined.
     pub(crate) fn flush_track(&mut self, ctx: &mut Context) {
         // On a join without presence others would see it, and this client would not see them.
-        if let State::Joined(Joined { join_ref, presence: true, .. }) = self.state {
-            self.track.flush(self.id, &self.topic, join_ref, ctx);
+        if let State::Joined(Joined { presence: true, .. }) = self.state {
+            self.track.flush(self.id, ctx);
         }
     }
 }

@@ -1,17 +1,11 @@
 //! What this client shows of itself: a level that is kept up, not a message that is sent.
 
 use alloc::collections::VecDeque;
-use alloc::string::String;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
-
-use bytes::Bytes;
 
 use crate::context::Context;
 use crate::ids::{ChannelId, Ref};
-use crate::outbox::{Message, Outgoing};
+use crate::outbox::Outgoing;
 use crate::payload::Payload;
-use crate::socket::Waiter;
 use crate::time::Instant;
 use crate::timer::Timer;
 
@@ -24,8 +18,19 @@ use crate::timer::Timer;
 pub(crate) struct Track {
     wanted: Option<Payload>,
     told: Option<Payload>,
-    /// The calls that count: the ref of each, and when it was answered or, before that, sent.
-    calls: VecDeque<(Ref, Instant)>,
+    /// Whether a call waits for the driver to take it.
+    queued: bool,
+    /// The calls that were taken and count.
+    calls: VecDeque<Call>,
+}
+
+/// A presence call of this join.
+#[derive(Debug)]
+struct Call {
+    msg_ref: Ref,
+    /// When it was answered or, before that, when it was seen first that the driver has it: what is
+    /// taken from the queue leaves after the latest time that any input brought.
+    at: Option<Instant>,
 }
 
 impl Track {
@@ -41,35 +46,32 @@ impl Track {
 
     /// Answers to calls of an older join that still come are stale.
     pub(crate) fn forget(&mut self, ctx: &mut Context) {
-        for (msg_ref, _) in self.calls.drain(..) {
+        self.queued = false;
+        for call in self.calls.drain(..) {
             if let Some(connection) = ctx.socket.connection_mut() {
-                connection.forget(msg_ref);
+                connection.forget(call.msg_ref);
             }
         }
     }
 
     /// A call was answered, so it reached the server no later than now.
     pub(crate) fn on_reply(&mut self, msg_ref: Ref, now: Instant) {
-        let call = self.calls.iter_mut().find(|(call, _)| *call == msg_ref);
-        if let Some((_, at)) = call {
-            *at = now;
+        if let Some(call) = self.calls.iter_mut().find(|call| call.msg_ref == msg_ref) {
+            call.at = Some(now);
         }
     }
 
     /// Tells the server what it does not know yet, as far as the budget allows.
-    pub(crate) fn flush(
-        &mut self,
-        channel: ChannelId,
-        topic: &Arc<str>,
-        join_ref: Ref,
-        ctx: &mut Context,
-    ) {
-        if self.wanted == self.told {
+    pub(crate) fn flush(&mut self, channel: ChannelId, ctx: &mut Context) {
+        if self.queued || self.wanted == self.told {
             return;
         }
         let limits = &ctx.config.limits;
-        while let Some(&(msg_ref, at)) = self.calls.front() {
-            if at + limits.presence_window > ctx.now {
+        for call in &mut self.calls {
+            call.at.get_or_insert(ctx.now);
+        }
+        while let Some(&Call { msg_ref, at }) = self.calls.front() {
+            if at.is_some_and(|at| at + limits.presence_window > ctx.now) {
                 break;
             }
             self.calls.pop_front();
@@ -79,32 +81,31 @@ impl Track {
             }
         }
         if self.calls.len() >= limits.presence_calls_max {
-            if let Some(&(_, oldest)) = self.calls.front() {
-                ctx.timers.set(Timer::Presence(channel), oldest + limits.presence_window);
-            }
+            let oldest = self.calls.front().and_then(|call| call.at);
+            let again_at = oldest.unwrap_or(ctx.now) + limits.presence_window;
+            ctx.timers.set(Timer::Presence(channel), again_at);
             return;
         }
-        let Some(connection) = ctx.socket.connection_mut() else {
+        let Some(connection) = ctx.socket.connection() else {
             unreachable!("a joined channel has a connection");
         };
-        let socket = connection.id;
-        let msg_ref = connection.make_ref_for(Waiter::Track(channel), ctx.now);
-        let mut payload = Vec::from(&b"{\"type\":\"presence\",\"event\":"[..]);
-        match &self.wanted {
-            Some(wanted) => {
-                payload.extend_from_slice(b"\"track\",\"payload\":");
-                payload.extend_from_slice(wanted.as_bytes());
-                payload.push(b'}');
-            }
-            None => payload.extend_from_slice(b"\"untrack\"}"),
+        self.queued = true;
+        ctx.outbox.push(Outgoing::Track { socket: connection.id, channel });
+    }
+
+    /// The driver takes the call that was queued: what it tells the server, `None` when the server
+    /// knows by now. The value is `None` when nothing is to be tracked.
+    pub(crate) fn take(&mut self) -> Option<Option<&Payload>> {
+        self.queued = false;
+        if self.wanted == self.told {
+            return None;
         }
-        let message = Message::Event {
-            event: String::from("presence"),
-            payload: Payload::trusted_json(Bytes::from(payload)),
-        };
-        let topic = Arc::clone(topic);
-        ctx.outbox.push(Outgoing::Message { socket, topic, join_ref, msg_ref, message });
-        self.calls.push_back((msg_ref, ctx.now));
         self.told.clone_from(&self.wanted);
+        Some(self.told.as_ref())
+    }
+
+    /// A call was taken under this ref.
+    pub(crate) fn on_taken(&mut self, msg_ref: Ref) {
+        self.calls.push_back(Call { msg_ref, at: None });
     }
 }

@@ -8,6 +8,7 @@ use crate::config::Flavor;
 use crate::ids::{ChannelId, Ref, SocketId};
 use crate::outbox::{Message, Outgoing};
 use crate::secret::Secret;
+use crate::socket::Waiter;
 use crate::supabase::{JoinConfig, JoinPayload, Persist, write_broadcast};
 use crate::transmit::{Frame, Transmit};
 use crate::wire::{self, Body, Encoding, Envelope, FrameKind, Sender};
@@ -30,6 +31,7 @@ impl Client {
                 self.frame(socket, Some(join_ref), Some(msg_ref), &topic, "phx_leave", body)
             }
             Outgoing::Token { socket, channel } => self.token(socket, channel),
+            Outgoing::Track { socket, channel } => self.track(socket, channel),
             Outgoing::Message { socket, topic, join_ref, msg_ref, message } => {
                 self.message(socket, &topic, join_ref, msg_ref, &message)
             }
@@ -87,6 +89,33 @@ impl Client {
         let (join_ref, msg_ref) = (Some(join_ref), Some(msg_ref));
         let body = json(&payload);
         let transmit = self.frame(socket, join_ref, msg_ref, &topic, "access_token", body);
+        self.payload.0 = payload;
+        transmit
+    }
+
+    /// Writes what is to be tracked at this moment, for a channel that is still joined.
+    fn track(&mut self, socket: SocketId, id: ChannelId) -> Option<Transmit> {
+        let slot = self.channels.get_mut(id)?;
+        let join_ref = slot.joined()?;
+        let tracked = slot.track.take()?;
+        let mut payload = core::mem::take(&mut self.payload.0);
+        payload.clear();
+        payload.extend_from_slice(b"{\"type\":\"presence\",\"event\":");
+        match tracked {
+            Some(tracked) => {
+                payload.extend_from_slice(b"\"track\",\"payload\":");
+                payload.extend_from_slice(tracked.as_bytes());
+                payload.push(b'}');
+            }
+            None => payload.extend_from_slice(b"\"untrack\"}"),
+        }
+        let waiter = Waiter::Track(id);
+        let msg_ref = self.ctx.socket.connection_mut()?.make_ref_for(waiter, self.ctx.now);
+        slot.track.on_taken(msg_ref);
+        let topic = alloc::sync::Arc::clone(&slot.topic);
+        let (join_ref, msg_ref) = (Some(join_ref), Some(msg_ref));
+        let body = json(&payload);
+        let transmit = self.frame(socket, join_ref, msg_ref, &topic, "presence", body);
         self.payload.0 = payload;
         transmit
     }
