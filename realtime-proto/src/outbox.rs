@@ -117,4 +117,10 @@ impl Outbox {
     pub(crate) fn discard_frames(&mut self, socket: SocketId) {
         self.queue.retain(|outgoing| outgoing.frame_of() != Some(socket));
     }
+
+    /// Drops all about a connection that the driver has no more.
+    pub(crate) fn forget(&mut self, socket: SocketId) {
+        let closes = |outgoing: &Outgoing| matches!(outgoing, Outgoing::Close { socket: closed, .. } if *closed == socket);
+        self.queue.retain(|outgoing| outgoing.frame_of() != Some(socket) && !closes(outgoing));
+    }
 }

@@ -85,6 +85,7 @@ impl Client {
             self.on_lost(Cause::from_close(&reason));
         } else {
             self.ctx.stats.stale_sockets += 1;
+            self.ctx.outbox.forget(socket);
         }
         self.settle();
     }
