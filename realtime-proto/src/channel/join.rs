@@ -193,9 +193,10 @@ impl Slot {
         ctx.timers.set(Timer::Join(self.id), ctx.now + timeout);
         ctx.stats.joins += 1;
         self.token_told_at = None;
-        let mut sent = Sent::default();
+        let renews = self.joined_on.replace(socket) == Some(socket);
+        let mut sent = Sent { renews, ..Sent::default() };
         if let State::Joined(joined) = &mut self.state {
-            (sent.replaces, sent.renews) = (Some(joined.join_ref), true);
+            sent.replaces = Some(joined.join_ref);
             let cause = joined.rejoins.take();
             let cause = cause.unwrap_or_else(|| Cause::new(CauseKind::Rejoined));
             self.lower(&cause, ctx);

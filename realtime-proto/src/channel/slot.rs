@@ -13,7 +13,7 @@ use crate::config::{ChannelConfig, Flavor};
 use crate::context::Context;
 use crate::error::PushError;
 use crate::event::BindingId;
-use crate::ids::{ChannelId, PushId, Ref};
+use crate::ids::{ChannelId, PushId, Ref, SocketId};
 use crate::outbox::Message;
 use crate::presence::Presence;
 use crate::push::PushOptions;
@@ -44,6 +44,8 @@ pub(crate) struct Slot {
     pub(crate) time_to_live: Option<Duration>,
     /// Joins that were sent.
     pub(crate) joins: u64,
+    /// The connection that the last join was for.
+    pub(crate) joined_on: Option<SocketId>,
     /// When the current join was accepted.
     pub(crate) joined_at: Option<Instant>,
     /// Whether `Live` was told and still holds.
@@ -88,6 +90,7 @@ impl Slot {
             down_since: now,
             time_to_live: None,
             joins: 0,
+            joined_on: None,
             joined_at: None,
             live: false,
             gave_up: false,

@@ -202,7 +202,7 @@ pub(crate) struct Sent {
     pub(crate) presence: bool,
     /// What was missed.
     pub(crate) replay: bool,
-    /// Whether another join of this connection came before, which was accepted.
+    /// Whether another join of this connection came before, which the server may have accepted.
     pub(crate) renews: bool,
     /// The join of this connection that the server has until this one is written.
     pub(crate) replaces: Option<Ref>,
