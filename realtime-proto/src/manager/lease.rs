@@ -8,10 +8,11 @@ use super::config::{ChannelSettings, ManagerError};
 use super::entity::EntityKey;
 use super::event::{ChannelStatus, LeaseEvent, LeaseId, ManagerEvent};
 use super::people::UserDiff;
+use super::pool::Wire;
 use super::registry::KeyId;
 use super::shared::Holder;
 use super::user::User;
-use crate::channel::Slot;
+use crate::channel::{Awaits, Slot};
 use crate::config::ChannelConfig;
 use crate::error::{BindError, PushError};
 use crate::payload::Payload;
@@ -37,7 +38,10 @@ impl Manager {
         };
         // Settling may have left the channel of other settings.
         if let Some(id) = known {
-            if self.shared(id).wire.is_some() {
+            if let Some(wire) = self.shared(id).wire {
+                if self.shared(id).holders.is_empty() {
+                    self.take_up(id, wire, now);
+                }
                 return Ok(id);
             }
         } else {
@@ -66,6 +70,20 @@ impl Manager {
         }
         self.set_status(id, ChannelStatus::Connecting);
         Ok(id)
+    }
+
+    /// Lets a lingering channel that was given up join again: who asks for it now knows nothing of
+    /// what went before. One that was refused for its token waits for another token still.
+    fn take_up(&mut self, id: KeyId, wire: Wire, now: Instant) {
+        let client = self.pool.client(wire.connection);
+        let info = client.and_then(|client| client.channel_info(wire.channel));
+        if info.and_then(|info| info.awaits) != Some(Awaits::Application) {
+            return;
+        }
+        if let Some(mut channel) = self.pool.channel(wire) {
+            channel.rejoin(now);
+            self.resume(id);
+        }
     }
 
     /// What the channel is like from now on: as it is, or as asked once nobody holds it.

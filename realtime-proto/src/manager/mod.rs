@@ -123,6 +123,9 @@ impl Manager {
 
     /// Listens to the row of an entity and to the broadcasts about it.
     ///
+    /// A channel that was given up and lingers is tried again, and one that others hold is not:
+    /// [`retry`](Self::retry) is for them all.
+    ///
     /// # Errors
     ///
     /// [`ManagerError`] when a limit is reached; nothing was changed then.
