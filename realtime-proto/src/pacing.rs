@@ -9,7 +9,9 @@ use crate::time::Instant;
 /// Channels in the order in which they join, at most so many a second.
 ///
 /// A server that is asked for more joins a second than it allows ends the connection
-/// (protocol §6.2), so the budget is kept on this side. One second's worth may go in a burst.
+/// (protocol §6.2), so the budget is kept on this side. One second's worth may go in a burst. A join
+/// counts when it leaves, and a driver that hangs lets those leave together that had their turn
+/// one after another.
 #[derive(Debug)]
 pub(crate) struct JoinQueue {
     waiting: VecDeque<ChannelId>,
@@ -17,6 +19,10 @@ pub(crate) struct JoinQueue {
     /// The instant at which the budget would be full again; each join moves it by one interval.
     full_at: Instant,
     interval: Duration,
+    /// How many had their turn whose join the driver has not taken yet.
+    queued: u32,
+    /// How many joins the driver took since the time was told last: they leave after that.
+    taken: u32,
     /// Channels whose turn came while the access token was dead: each further join would only hold
     /// the connection for the seconds that a refusal takes.
     held: BTreeSet<ChannelId>,
@@ -42,6 +48,8 @@ impl JoinQueue {
             members: BTreeSet::new(),
             full_at: now,
             interval: Duration::from_secs(1) / per_second.max(1),
+            queued: 0,
+            taken: 0,
             held: BTreeSet::new(),
         }
     }
@@ -60,7 +68,9 @@ impl JoinQueue {
         }
     }
 
+    /// The connection is gone, and with it all that waited for it.
     pub(crate) fn clear(&mut self) {
+        self.queued = 0;
         self.waiting.clear();
         self.members.clear();
         self.held.clear();
@@ -70,6 +80,7 @@ impl JoinQueue {
     /// nothing.
     pub(crate) fn hold(&mut self, channel: ChannelId) {
         self.held.insert(channel);
+        self.queued = self.queued.saturating_sub(1);
         let full_at = self.full_at.since_epoch().saturating_sub(self.interval);
         self.full_at = Instant::from_epoch(full_at);
     }
@@ -91,8 +102,16 @@ impl JoinQueue {
         self.held.contains(&channel)
     }
 
+    /// The driver took a join of the connection.
+    pub(crate) fn on_taken(&mut self) {
+        self.queued = self.queued.saturating_sub(1);
+        self.taken += 1;
+    }
+
     /// Takes the next turn, if there is one now.
     pub(crate) fn take(&mut self, now: Instant) -> Turn {
+        let leave_now_or_later = self.queued + core::mem::take(&mut self.taken);
+        self.full_at = self.full_at.max(now + self.interval * leave_now_or_later);
         if self.waiting.is_empty() {
             return Turn::Nobody;
         }
@@ -107,6 +126,7 @@ impl JoinQueue {
         };
         self.members.remove(&channel);
         self.full_at = self.full_at.max(now) + self.interval;
+        self.queued += 1;
         Turn::Now(channel)
     }
 }
@@ -121,18 +141,41 @@ mod tests {
         ChannelId { index, generation: NonZeroU32::MIN }
     }
 
+    /// Takes a turn whose join leaves at once.
+    fn join(joins: &mut JoinQueue, now: Instant) -> Turn {
+        let turn = joins.take(now);
+        if matches!(turn, Turn::Now(_)) {
+            joins.on_taken();
+        }
+        turn
+    }
+
     #[test]
     fn a_burst_of_one_second_passes_and_the_rest_is_paced() {
         let start = Instant::EPOCH;
         let mut joins = JoinQueue::new(2, start);
         (0..5).for_each(|index| joins.push(id(index)));
         let second = start + Duration::from_secs(1);
-        assert_eq!(joins.take(start), Turn::Now(id(0)));
-        assert_eq!(joins.take(start), Turn::Now(id(1)));
-        assert_eq!(joins.take(start), Turn::At(start + Duration::from_millis(500)));
-        assert_eq!(joins.take(second), Turn::Now(id(2)));
-        assert_eq!(joins.take(second), Turn::Now(id(3)));
-        assert!(matches!(joins.take(second), Turn::At(_)));
+        assert_eq!(join(&mut joins, start), Turn::Now(id(0)));
+        assert_eq!(join(&mut joins, start), Turn::Now(id(1)));
+        assert_eq!(join(&mut joins, start), Turn::At(start + Duration::from_millis(500)));
+        assert_eq!(join(&mut joins, second), Turn::Now(id(2)));
+        assert_eq!(join(&mut joins, second), Turn::Now(id(3)));
+        assert!(matches!(join(&mut joins, second), Turn::At(_)));
+    }
+
+    #[test]
+    fn turns_whose_joins_nobody_takes_are_spent_until_they_leave() {
+        let seconds = |seconds| Instant::EPOCH + Duration::from_secs(seconds);
+        let mut joins = JoinQueue::new(2, seconds(0));
+        (0..5).for_each(|index| joins.push(id(index)));
+        assert_eq!(joins.take(seconds(0)), Turn::Now(id(0)));
+        assert_eq!(joins.take(seconds(0)), Turn::Now(id(1)));
+        assert!(matches!(joins.take(seconds(9)), Turn::At(_)), "both may leave now");
+        joins.on_taken();
+        joins.on_taken();
+        assert!(matches!(joins.take(seconds(20)), Turn::At(_)), "both may have left now");
+        assert_eq!(joins.take(seconds(21)), Turn::Now(id(2)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use realtime_proto::server::ServerConfig;
 use realtime_proto::supabase::{JoinConfig, Retry};
 use realtime_proto::{
     Backoff, ChannelConfig, ChannelId, Client, CloseReason, Config, ConfigBuilder, Event, Instant,
-    Payload,
+    Limits, Payload,
 };
 use realtime_sim::{NodeId, World, describe};
 use realtime_tests::peer::Peer;
@@ -335,4 +335,32 @@ fn a_rejected_key_is_replaced_without_another_client() {
     assert_eq!(peer.take_opens(), []);
     peer.command(|client, now| client.set_param("apikey", Some("right".into()), now));
     assert_eq!(peer.take_opens().len(), 1);
+}
+
+#[test]
+fn joins_that_pile_up_while_the_machine_sleeps_leave_within_the_budget() {
+    let mut limits = Limits::default();
+    limits.joins_per_second_max = 10;
+    let mut world = World::seed(1);
+    let node = world.add_client(settings().limits(limits).build().unwrap());
+    world.client(node, Client::connect);
+    world.run_for(secs(1));
+    world.suspend(node, secs(10));
+    for round in 0..9 {
+        world.client(node, |client, now| {
+            for number in 0..10 {
+                let topic = format!("room:{round}:{number}");
+                client.open_channel(&topic, ChannelConfig::phoenix(Payload::empty()), now).unwrap();
+            }
+        });
+        world.run_for(secs(1));
+    }
+    world.run_for(secs(20));
+    let joins = world.sent(node).iter().filter(|(_, line)| line.ends_with(" phx_join"));
+    let times: Vec<Instant> = joins.map(|(at, _)| *at).collect();
+    assert_eq!(times.len(), 90);
+    for (first, at) in times.iter().enumerate() {
+        let within = times[first..].iter().filter(|later| **later < *at + secs(1)).count();
+        assert!(within < 20, "{within} joins within a second of {at:?}: a burst, and what is due");
+    }
 }

@@ -40,6 +40,9 @@ impl Client {
 
     /// Writes a join from what the channel asks for now, unless another join has replaced it.
     fn join(&mut self, socket: SocketId, id: ChannelId, join_ref: Ref) -> Option<Transmit> {
+        if self.ctx.socket.id() == Some(socket) {
+            self.ctx.joins.on_taken();
+        }
         let slot = self.channels.get_mut(id)?;
         let bindings = slot.distinct_bindings();
         let State::Joining { join_ref: current, sent } = &mut slot.state else {
