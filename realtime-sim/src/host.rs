@@ -141,6 +141,22 @@ pub(crate) enum Log<E> {
     Dropped,
 }
 
+impl<E> Log<E> {
+    pub(crate) fn entries(&self) -> &[(Instant, E)] {
+        match self {
+            Self::Kept(entries) => entries,
+            Self::Dropped => &[],
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<(Instant, E)> {
+        match self {
+            Self::Kept(entries) => core::mem::take(entries),
+            Self::Dropped => Vec::new(),
+        }
+    }
+}
+
 /// More events than this in one log is a flood; take them with `take_log` in long runs.
 const LOG_MAX: usize = 1_000_000;
 

@@ -5,7 +5,8 @@ use core::time::Duration;
 use realtime_proto::CloseReason;
 use realtime_proto::server::RowChange;
 
-use super::{Stage, payload};
+use super::Stage;
+use super::act::payload;
 use crate::NodeId;
 use crate::backend::{Backend, Fate, Mischief};
 use crate::coverage::Conditions;
@@ -14,7 +15,7 @@ use crate::fault::Lasting;
 use crate::link::End;
 use crate::node::{Reception, Sleep};
 use crate::scenario::{ActorId, Data, Fault, Garbage, Op, ServerId, TopicId};
-use crate::subject::{Role, TABLE};
+use crate::subject::TABLE;
 use crate::world::Due;
 
 /// So few bytes a second pass a slow link.
@@ -100,7 +101,7 @@ impl Stage<'_> {
         hit.map(|node| self.conditions(node)).fold(Conditions::default(), Conditions::union)
     }
 
-    fn node(&self, who: ActorId) -> NodeId {
+    pub(super) fn node(&self, who: ActorId) -> NodeId {
         self.actors[usize::from(who.0)].node
     }
 
@@ -416,49 +417,6 @@ impl Stage<'_> {
             Fault::TokenEnds { who, within } => self.set_token(*who, *within),
             Fault::AppRestart { who } => self.restart(*who),
             _ => {}
-        }
-    }
-
-    /// A process dies, and another one begins where it began.
-    fn restart(&mut self, who: ActorId) {
-        let (scenario, at) = (self.scenario, usize::from(who.0));
-        let node = self.node(who);
-        for link in self.world.links_of(node) {
-            self.world.break_link(link, true, false);
-            self.world.forget_links_of(node);
-        }
-        self.actors[at].restarts += 1;
-        let role = Role {
-            actor: &scenario.cast.actors[at],
-            cast: &scenario.cast,
-            restarts: self.actors[at].restarts,
-        };
-        let seed = self.world.seed.child("restart", u64::from(role.restarts) << 8 | at as u64).0;
-        let clock = self.world.nodes[node.0].clock.read(self.world.now);
-        let host = (self.start)(&role, seed, clock);
-        if let Some(stats) = self.world.nodes[node.0].host.stats() {
-            self.world.observer.on_stats(&stats);
-        }
-        let player = &mut self.world.nodes[node.0];
-        player.host = host;
-        (player.seen, player.told) = (clock, clock);
-        player.inbox.clear();
-        player.write_blocked = None;
-        player.sleep = Sleep::Awake;
-        player.reads = true;
-        self.world.oracle.on_restarted(node);
-        self.world.refresh_deadline(node);
-        let wanted = core::mem::take(&mut self.actors[at].wanted);
-        self.actors[at].down = None;
-        self.dress(who);
-        if self.actors[at].online {
-            self.act(who, &crate::scenario::Act::Connect {});
-        }
-        for (topic, before) in wanted {
-            self.open(who, topic);
-            if before.shown.is_some() {
-                self.act(who, &crate::scenario::Act::Track { topic });
-            }
         }
     }
 }

@@ -1,26 +1,26 @@
 //! A scenario that runs: safety while things break, liveness once they are healed, and the
 //! accounts at the end.
 
+mod act;
 mod apply;
 mod explore;
+mod rest;
+mod walk;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
 pub use explore::{Beginning, Exploration, Explored, Failure, PathError};
 use realtime_proto::supabase::{CauseKind, Retry};
-use realtime_proto::{Client, Event, Instant, Payload};
+use realtime_proto::{Client, Event, Instant};
 
 use crate::coverage::{Condition, Conditions, Course, Coverage, Observer};
-use crate::credentials::{self, BEGIN};
+use crate::credentials::BEGIN;
 use crate::host::{App, Host, Hosted};
 use crate::node::Sleep;
 use crate::oracle::Finding;
-use crate::scenario::{Act, ActorId, Op, Part, Scenario, TopicId};
-use crate::subject::{
-    ChannelTold, ClientSubject, Command, ManagerSubject, Performed, Role, Scripted, Told,
-    client_config, numbered,
-};
+use crate::scenario::{ActorId, Op, Part, Scenario, TopicId};
+use crate::subject::{ChannelTold, ClientSubject, ManagerSubject, Role, Scripted, Told};
 use crate::trace::{Change, Record, Who};
 use crate::{Network, NodeId, World};
 
@@ -416,320 +416,6 @@ impl<'a> Stage<'a> {
             }
         }
     }
-
-    fn perform(&mut self, who: ActorId, command: &Command<'_>) -> Performed {
-        let node = self.actors[usize::from(who.0)].node;
-        let now = self.world.nodes[node.0].tell_time(self.world.now);
-        if !matches!(command, Command::Send(..) | Command::Track(..) | Command::Untrack(_)) {
-            self.world.oracle.on_command(node, self.world.now);
-        }
-        self.world.oracle.on_asked(node, command, self.world.now);
-        self.world.observer.on_command(node, command);
-        self.world.keep_changes();
-        let performed = self.world.nodes[node.0].host.perform(command, now);
-        self.world.flush(node);
-        self.listen();
-        performed
-    }
-
-    fn set_token(&mut self, who: ActorId, lives: Duration) {
-        self.tokens += 1;
-        let expires = BEGIN + self.world.now.since_epoch() + lives;
-        let name = &self.scenario.cast.actors[usize::from(who.0)].name;
-        let token = credentials::token(name, expires, self.tokens);
-        self.perform(who, &Command::Token(Some(&token)));
-    }
-
-    fn act(&mut self, who: ActorId, act: &Act) {
-        let player = usize::from(who.0);
-        let conditions = self.conditions(self.actors[player].node);
-        self.world.observer.on_act(act, conditions);
-        match act {
-            Act::Connect {} => {
-                self.actors[player].online = true;
-                self.perform(who, &Command::Connect);
-            }
-            Act::Disconnect {} => {
-                self.actors[player].online = false;
-                self.perform(who, &Command::Disconnect);
-            }
-            Act::Open { topic } => self.open(who, *topic),
-            Act::Close { topic } => {
-                if self.actors[player].wanted.remove(topic).is_some() {
-                    self.world.oracle.on_given_up(self.actors[player].node, *topic);
-                    self.perform(who, &Command::Close(*topic));
-                }
-            }
-            Act::Send { topic } => self.send(who, *topic),
-            Act::Flood { topic, count } => {
-                for _ in 0..*count {
-                    self.send(who, *topic);
-                }
-            }
-            Act::Track { topic } => {
-                let number = self.number();
-                if self.perform(who, &Command::Track(*topic, number)) == Performed::Done {
-                    if let Some(wanted) = self.actors[player].wanted.get_mut(topic) {
-                        wanted.shown = Some(number);
-                    }
-                }
-            }
-            Act::Untrack { topic } => {
-                // To a manager this is to go.
-                if self.actors[player].part == Part::Manager {
-                    return self.act(who, &Act::Close { topic: *topic });
-                }
-                if self.perform(who, &Command::Untrack(*topic)) == Performed::Done {
-                    if let Some(wanted) = self.actors[player].wanted.get_mut(topic) {
-                        wanted.shown = None;
-                    }
-                }
-            }
-            Act::Rebind { topic } => {
-                if self.scenario.cast.topics[usize::from(topic.0)].is_supabase() {
-                    self.perform(who, &Command::Rebind(*topic));
-                }
-            }
-            Act::Rejoin { topic } => {
-                self.perform(who, &Command::Rejoin(*topic));
-            }
-            Act::Token { lives } => self.set_token(who, *lives),
-            Act::SignOut {} => {
-                self.perform(who, &Command::Token(None));
-            }
-            Act::Hint {} => {
-                self.perform(who, &Command::Hint);
-            }
-        }
-    }
-
-    fn open(&mut self, who: ActorId, topic: TopicId) {
-        let node = self.actors[usize::from(who.0)].node;
-        let performed = self.perform(who, &Command::Open(topic));
-        if performed != Performed::Refused {
-            let wanted = self.actors[usize::from(who.0)].wanted.entry(topic).or_default();
-            wanted.closed = false;
-        }
-        if let Performed::Opened(key) = performed {
-            self.world.oracle.on_wanted(node, key);
-            self.world.observer.on_opened(node, key);
-            self.world.keep_changes();
-            // Who opens a channel again shows there what it showed before.
-            let shown = self.actors[usize::from(who.0)].wanted[&topic].shown;
-            if let Some(number) = shown {
-                self.perform(who, &Command::Track(topic, number));
-            }
-        }
-    }
-
-    fn send(&mut self, who: ActorId, topic: TopicId) {
-        let number = self.number();
-        let node = self.actors[usize::from(who.0)].node;
-        // The oracle knows of it before anything can come of it.
-        self.world.oracle.on_send(node, topic, number);
-        if self.perform(who, &Command::Send(topic, number)) != Performed::Done {
-            self.world.oracle.on_send_refused(node, number, self.world.now);
-            self.world.observer.on_refused();
-        }
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number
-    }
-
-    /// Nothing breaks any more, and people do what people do when a program tells them that it
-    /// gave up.
-    fn heal(&mut self) {
-        let now = self.world.now;
-        self.world.trace.write(now, Who::World, "heal", (), String::new);
-        for server in 0..self.world.backends.len() {
-            self.world.backends[server].away = None;
-            self.world.backends[server].calm(now);
-            self.world.flush_server(server);
-        }
-        self.end_outage();
-        for player in 0..self.actors.len() {
-            let node = self.actors[player].node;
-            self.world.heal(node);
-            self.world.nodes[node.0].sleeps_until = now;
-            self.world.wake(node);
-            self.set_wall(node, BEGIN + now.since_epoch());
-            if self.scenario.cast.settings.tokens {
-                self.set_token(ActorId(player as u8), TOKEN_LIVES * 24);
-            }
-        }
-        self.listen();
-    }
-
-    /// What gave up is asked for again.
-    fn revive(&mut self) {
-        for player in 0..self.actors.len() {
-            let who = ActorId(player as u8);
-            if self.actors[player].online && matches!(self.actors[player].down, Some((_, false))) {
-                self.actors[player].down = None;
-                self.perform(who, &Command::Connect);
-            }
-            for (topic, wanted) in self.actors[player].wanted.clone() {
-                if wanted.closed {
-                    self.open(who, topic);
-                } else if matches!(wanted.trouble, Some((_, false))) {
-                    if let Some(wanted) = self.actors[player].wanted.get_mut(&topic) {
-                        wanted.trouble = None;
-                    }
-                    self.perform(who, &Command::Rejoin(topic));
-                }
-            }
-        }
-    }
-
-    /// How long after the healing every wanted channel is live at the latest, by the settings.
-    fn live_within(&self) -> Duration {
-        let settings = &self.scenario.cast.settings;
-        let promised = client_config(&self.scenario.cast, "").live_within();
-        let promised = promised.expect("the retries have no budget");
-        let way = settings.delay + settings.jitter;
-        // A server may hold a connection for what it refused last; a clock that went back lets
-        // every timer wait for as long.
-        promised
-            + settings.subscribed_after.max(self.subscribes_late)
-            + settings.token_after
-            + 20 * way
-            + Duration::from_secs(20)
-            + self.backwards
-    }
-
-    fn wait_until_live(&mut self) -> Option<Duration> {
-        const LOOK_EVERY: Duration = Duration::from_secs(1);
-        let (begin, within) = (self.world.now, self.live_within());
-        loop {
-            self.revive();
-            if self.all_live() {
-                return Some(self.world.now.saturating_duration_since(begin));
-            }
-            let waited = self.world.now.saturating_duration_since(begin);
-            if self.is_over() {
-                return None;
-            }
-            if waited > within {
-                let what = self.what_is_not_live();
-                let now = self.world.now;
-                self.world
-                    .oracle
-                    .find("G8", now, || format!("{what} is not live {within:?} after the healing"));
-                return None;
-            }
-            self.pass(LOOK_EVERY);
-        }
-    }
-
-    fn all_live(&mut self) -> bool {
-        self.not_live().is_none()
-    }
-
-    fn not_live(&mut self) -> Option<(ActorId, TopicId)> {
-        for (at, player) in self.actors.iter().enumerate() {
-            if !player.online {
-                continue;
-            }
-            for topic in player.wanted.keys() {
-                if !self.world.nodes[player.node.0].host.is_live(*topic) {
-                    return Some((ActorId(at as u8), *topic));
-                }
-            }
-        }
-        None
-    }
-
-    fn what_is_not_live(&mut self) -> String {
-        self.not_live().map_or_else(String::new, |(who, topic)| {
-            let cast = &self.scenario.cast;
-            let topic = &cast.topics[usize::from(topic.0)].name;
-            format!("{topic} of {}", cast.actors[usize::from(who.0)].name)
-        })
-    }
-
-    /// The accounts, once everything is at rest.
-    fn settle(&mut self) {
-        let now = self.world.now;
-        for at in 0..self.actors.len() {
-            let (node, online) = (self.actors[at].node, self.actors[at].online);
-            for (topic, wanted) in self.actors[at].wanted.clone() {
-                let spec = &self.scenario.cast.topics[usize::from(topic.0)];
-                let host = &mut self.world.nodes[node.0].host;
-                // What happened last may have taken a channel down again.
-                if online && spec.presence && host.is_live(topic) {
-                    let seen = host.present(topic);
-                    self.world.oracle.check_presence(node, topic, seen, wanted.shown, now);
-                }
-            }
-            if let Err(what) = self.world.nodes[node.0].host.check() {
-                let name = &self.scenario.cast.actors[at].name;
-                self.world.oracle.find("application", now, || format!("{name}: {what}"));
-            }
-            let shown = format!("{:?}", self.world.nodes[node.0].host);
-            self.world.oracle.on_shown(node, "its client", &shown, now);
-        }
-        self.world.oracle.settle(now);
-        self.check_servers(now);
-    }
-
-    /// What the servers have of the applications is what those want, with their newest tokens.
-    fn check_servers(&mut self, now: Instant) {
-        let (actors, topics) = (&self.actors, &self.scenario.cast.topics);
-        let is_wanted = |node: NodeId, topic: &str| {
-            let player = actors.iter().find(|player| player.node == node);
-            player.is_some_and(|player| {
-                let mut wanted = player.wanted.keys();
-                player.online && wanted.any(|id| topics[usize::from(id.0)].topic == topic)
-            })
-        };
-        self.world.oracle.check_joined(is_wanted, now);
-        for player in actors.iter().filter(|player| player.online) {
-            for topic in player.wanted.keys().map(|id| &topics[usize::from(id.0)]) {
-                let links = self.world.links.values().filter(|link| link.node == player.node);
-                let mut tokens = links.filter(|link| link.open).filter_map(|link| {
-                    self.world.backends[link.server]
-                        .server
-                        .access_token(link.session?, &topic.topic)
-                });
-                if let Some(token) = tokens.next_back().map(|token| token.expose().to_owned()) {
-                    let (node, topic) = (player.node, &topic.topic);
-                    self.world.oracle.check_token(node, topic, Some(&token), now);
-                }
-            }
-        }
-    }
-
-    /// Everybody goes, and nothing is left.
-    fn close(&mut self) {
-        for player in 0..self.actors.len() {
-            let who = ActorId(player as u8);
-            for topic in self.actors[player].wanted.clone().into_keys() {
-                self.act(who, &Act::Close { topic });
-            }
-            self.act(who, &Act::Disconnect {});
-        }
-        self.pass(CLOSES_AFTER + self.backwards);
-        // Who has a token watches over it, connected or not.
-        for player in 0..self.actors.len() {
-            self.act(ActorId(player as u8), &Act::SignOut {});
-        }
-        let now = self.world.now;
-        if !self.is_over() {
-            let sessions: usize =
-                self.world.backends.iter().map(|backend| backend.server.stats().sessions).sum();
-            let deadline = self.world.deadlines.first().copied();
-            self.world.oracle.check_end(sessions, deadline, now);
-        }
-    }
-
-    fn end_outage(&mut self) {
-        self.outage_until = None;
-        for data in core::mem::take(&mut self.waiting) {
-            self.data(&data);
-        }
-    }
 }
 
 /// What a panic said.
@@ -737,9 +423,4 @@ fn words_of_panic(panic: &(dyn core::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without words").into()
-}
-
-/// A payload that bears a number.
-fn payload(number: u64) -> Payload {
-    Payload::from_json(numbered(number)).expect("a number is JSON")
 }

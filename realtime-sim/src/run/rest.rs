@@ -1,0 +1,207 @@
+//! A world that is healed: everything is live again, comes to rest, and ends.
+
+use core::time::Duration;
+
+use realtime_proto::Instant;
+
+use super::{CLOSES_AFTER, Stage, TOKEN_LIVES};
+use crate::NodeId;
+use crate::credentials::BEGIN;
+use crate::scenario::{Act, ActorId, TopicId};
+use crate::subject::{Command, client_config};
+use crate::trace::Who;
+
+impl Stage<'_> {
+    /// Nothing breaks any more, and people do what people do when a program tells them that it
+    /// gave up.
+    pub(super) fn heal(&mut self) {
+        let now = self.world.now;
+        self.world.trace.write(now, Who::World, "heal", (), String::new);
+        for server in 0..self.world.backends.len() {
+            self.world.backends[server].away = None;
+            self.world.backends[server].calm(now);
+            self.world.flush_server(server);
+        }
+        self.end_outage();
+        for player in 0..self.actors.len() {
+            let node = self.actors[player].node;
+            self.world.heal(node);
+            self.world.nodes[node.0].sleeps_until = now;
+            self.world.wake(node);
+            self.set_wall(node, BEGIN + now.since_epoch());
+            if self.scenario.cast.settings.tokens {
+                self.set_token(ActorId(player as u8), TOKEN_LIVES * 24);
+            }
+        }
+        self.listen();
+    }
+
+    /// What gave up is asked for again.
+    fn revive(&mut self) {
+        for player in 0..self.actors.len() {
+            let who = ActorId(player as u8);
+            if self.actors[player].online && matches!(self.actors[player].down, Some((_, false))) {
+                self.actors[player].down = None;
+                self.perform(who, &Command::Connect);
+            }
+            for (topic, wanted) in self.actors[player].wanted.clone() {
+                if wanted.closed {
+                    self.open(who, topic);
+                } else if matches!(wanted.trouble, Some((_, false))) {
+                    if let Some(wanted) = self.actors[player].wanted.get_mut(&topic) {
+                        wanted.trouble = None;
+                    }
+                    self.perform(who, &Command::Rejoin(topic));
+                }
+            }
+        }
+    }
+
+    /// How long after the healing every wanted channel is live at the latest, by the settings.
+    fn live_within(&self) -> Duration {
+        let settings = &self.scenario.cast.settings;
+        let promised = client_config(&self.scenario.cast, "").live_within();
+        let promised = promised.expect("the retries have no budget");
+        let way = settings.delay + settings.jitter;
+        // A server may hold a connection for what it refused last; a clock that went back lets
+        // every timer wait for as long.
+        promised
+            + settings.subscribed_after.max(self.subscribes_late)
+            + settings.token_after
+            + 20 * way
+            + Duration::from_secs(20)
+            + self.backwards
+    }
+
+    pub(super) fn wait_until_live(&mut self) -> Option<Duration> {
+        const LOOK_EVERY: Duration = Duration::from_secs(1);
+        let (begin, within) = (self.world.now, self.live_within());
+        loop {
+            self.revive();
+            if self.all_live() {
+                return Some(self.world.now.saturating_duration_since(begin));
+            }
+            let waited = self.world.now.saturating_duration_since(begin);
+            if self.is_over() {
+                return None;
+            }
+            if waited > within {
+                let what = self.what_is_not_live();
+                let now = self.world.now;
+                self.world
+                    .oracle
+                    .find("G8", now, || format!("{what} is not live {within:?} after the healing"));
+                return None;
+            }
+            self.pass(LOOK_EVERY);
+        }
+    }
+
+    fn all_live(&mut self) -> bool {
+        self.not_live().is_none()
+    }
+
+    fn not_live(&mut self) -> Option<(ActorId, TopicId)> {
+        for (at, player) in self.actors.iter().enumerate() {
+            if !player.online {
+                continue;
+            }
+            for topic in player.wanted.keys() {
+                if !self.world.nodes[player.node.0].host.is_live(*topic) {
+                    return Some((ActorId(at as u8), *topic));
+                }
+            }
+        }
+        None
+    }
+
+    fn what_is_not_live(&mut self) -> String {
+        self.not_live().map_or_else(String::new, |(who, topic)| {
+            let cast = &self.scenario.cast;
+            let topic = &cast.topics[usize::from(topic.0)].name;
+            format!("{topic} of {}", cast.actors[usize::from(who.0)].name)
+        })
+    }
+
+    /// The accounts, once everything is at rest.
+    pub(super) fn settle(&mut self) {
+        let now = self.world.now;
+        for at in 0..self.actors.len() {
+            let (node, online) = (self.actors[at].node, self.actors[at].online);
+            for (topic, wanted) in self.actors[at].wanted.clone() {
+                let spec = &self.scenario.cast.topics[usize::from(topic.0)];
+                let host = &mut self.world.nodes[node.0].host;
+                // What happened last may have taken a channel down again.
+                if online && spec.presence && host.is_live(topic) {
+                    let seen = host.present(topic);
+                    self.world.oracle.check_presence(node, topic, seen, wanted.shown, now);
+                }
+            }
+            if let Err(what) = self.world.nodes[node.0].host.check() {
+                let name = &self.scenario.cast.actors[at].name;
+                self.world.oracle.find("application", now, || format!("{name}: {what}"));
+            }
+            let shown = format!("{:?}", self.world.nodes[node.0].host);
+            self.world.oracle.on_shown(node, "its client", &shown, now);
+        }
+        self.world.oracle.settle(now);
+        self.check_servers(now);
+    }
+
+    /// What the servers have of the applications is what those want, with their newest tokens.
+    fn check_servers(&mut self, now: Instant) {
+        let (actors, topics) = (&self.actors, &self.scenario.cast.topics);
+        let is_wanted = |node: NodeId, topic: &str| {
+            let player = actors.iter().find(|player| player.node == node);
+            player.is_some_and(|player| {
+                let mut wanted = player.wanted.keys();
+                player.online && wanted.any(|id| topics[usize::from(id.0)].topic == topic)
+            })
+        };
+        self.world.oracle.check_joined(is_wanted, now);
+        for player in actors.iter().filter(|player| player.online) {
+            for topic in player.wanted.keys().map(|id| &topics[usize::from(id.0)]) {
+                let links = self.world.links.values().filter(|link| link.node == player.node);
+                let mut tokens = links.filter(|link| link.open).filter_map(|link| {
+                    self.world.backends[link.server]
+                        .server
+                        .access_token(link.session?, &topic.topic)
+                });
+                if let Some(token) = tokens.next_back().map(|token| token.expose().to_owned()) {
+                    let (node, topic) = (player.node, &topic.topic);
+                    self.world.oracle.check_token(node, topic, Some(&token), now);
+                }
+            }
+        }
+    }
+
+    /// Everybody goes, and nothing is left.
+    pub(super) fn close(&mut self) {
+        for player in 0..self.actors.len() {
+            let who = ActorId(player as u8);
+            for topic in self.actors[player].wanted.clone().into_keys() {
+                self.act(who, &Act::Close { topic });
+            }
+            self.act(who, &Act::Disconnect {});
+        }
+        self.pass(CLOSES_AFTER + self.backwards);
+        // Who has a token watches over it, connected or not.
+        for player in 0..self.actors.len() {
+            self.act(ActorId(player as u8), &Act::SignOut {});
+        }
+        let now = self.world.now;
+        if !self.is_over() {
+            let sessions: usize =
+                self.world.backends.iter().map(|backend| backend.server.stats().sessions).sum();
+            let deadline = self.world.deadlines.first().copied();
+            self.world.oracle.check_end(sessions, deadline, now);
+        }
+    }
+
+    pub(super) fn end_outage(&mut self) {
+        self.outage_until = None;
+        for data in core::mem::take(&mut self.waiting) {
+            self.data(&data);
+        }
+    }
+}
