@@ -60,6 +60,23 @@ fn a_new_token_is_told_to_joined_channels_only_and_only_once() {
 }
 
 #[test]
+fn of_the_tokens_that_wait_for_the_driver_the_newest_is_told_once() {
+    let mut peer = Peer::connected(settings());
+    peer.command(open("realtime:a"));
+    peer.say_ok("1", "1", "realtime:a");
+    peer.take_frames();
+    peer.command(|client, now| {
+        for number in 0..1_000 {
+            client.set_access_token(Some(format!("new {number}").into()), now);
+        }
+    });
+    let told = [r#"["1","2","realtime:a","access_token",{"access_token":"new 999"}]"#];
+    assert_eq!(peer.take_frames(), told);
+    set(&mut peer, "newer");
+    assert_eq!(peer.take_frames().len(), 1);
+}
+
+#[test]
 fn heartbeats_carry_no_tokens() {
     let mut peer = Peer::connected(settings());
     peer.command(open("realtime:a"));

@@ -168,7 +168,9 @@ impl Slot {
         self.token_version = ctx.token.version;
         self.token_told_at = Some(ctx.now);
         self.streams.on_token(ctx.now);
-        ctx.outbox.push(Outgoing::Token { socket: connection.id, channel: self.id });
+        if !core::mem::replace(&mut self.token_queued, true) {
+            ctx.outbox.push(Outgoing::Token { socket: connection.id, channel: self.id });
+        }
     }
 
     /// Whether the channel joins by itself as soon as there is a connection.
@@ -192,7 +194,7 @@ impl Slot {
         let timeout = ctx.config.join_timeout.max(self.waits_within().unwrap_or_default());
         ctx.timers.set(Timer::Join(self.id), ctx.now + timeout);
         ctx.stats.joins += 1;
-        self.token_told_at = None;
+        (self.token_told_at, self.token_queued) = (None, false);
         let renews = self.joined_on.replace(socket) == Some(socket);
         let mut sent = Sent { renews, ..Sent::default() };
         if let State::Joined(joined) = &mut self.state {

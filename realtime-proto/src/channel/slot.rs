@@ -56,6 +56,8 @@ pub(crate) struct Slot {
     pub(crate) token_version: u64,
     /// When the server was told another token than the one of the join.
     pub(crate) token_told_at: Option<Instant>,
+    /// Whether that waits for the driver, to be written with the token of then.
+    pub(crate) token_queued: bool,
 }
 
 impl Slot {
@@ -96,6 +98,7 @@ impl Slot {
             gave_up: false,
             token_version: 0,
             token_told_at: None,
+            token_queued: false,
         }
     }
 

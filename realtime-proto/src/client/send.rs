@@ -77,7 +77,8 @@ impl Client {
 
     /// Writes the token of this moment, for a channel that is still joined.
     fn token(&mut self, socket: SocketId, id: ChannelId) -> Option<Transmit> {
-        let slot = self.channels.get(id)?;
+        let slot = self.channels.get_mut(id)?;
+        slot.token_queued = false;
         let join_ref = slot.joined()?;
         let topic = alloc::sync::Arc::clone(&slot.topic);
         let mut payload = core::mem::take(&mut self.payload.0);
