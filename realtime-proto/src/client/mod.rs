@@ -477,6 +477,11 @@ impl Client {
         self.channels.get_mut(id)
     }
 
+    /// Whether the application wants the connection.
+    pub(crate) const fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// Whether the connection is wanted and was given up.
     pub(crate) const fn is_stopped(&self) -> bool {
         matches!(self.ctx.socket, Socket::Stopped { .. })

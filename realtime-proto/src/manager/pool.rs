@@ -85,10 +85,11 @@ impl Pool {
         now: Instant,
     ) -> Result<Wire, ManagerError> {
         let connection = self.room(now)?;
-        let client = self.client_mut(connection);
+        let client = self.clients.get_mut(&connection).expect("it has room");
         let channel = client.open_channel(topic, config, now)?;
-        // A connection that gave up is asked again by whoever asks for a channel on it.
-        if client.is_stopped() {
+        // A connection that gave up is asked again by whoever asks for a channel on it, and so is a
+        // further one that was not wanted back when it had none.
+        if client.is_stopped() || (self.wanted && !client.is_wanted()) {
             client.connect(now);
         }
         Ok(Wire { connection, channel })
@@ -137,10 +138,6 @@ impl Pool {
 
     pub(super) fn client(&self, id: ConnectionId) -> Option<&Client> {
         self.clients.get(&id)
-    }
-
-    fn client_mut(&mut self, id: ConnectionId) -> &mut Client {
-        self.clients.get_mut(&id).expect("a connection with a channel stays")
     }
 
     /// The client a socket belongs to; none when its connection is gone.
