@@ -67,7 +67,10 @@ impl Context {
 
     /// A request was answered that was made at `made_at`.
     pub(crate) fn on_answer(&mut self, made_at: Instant) {
-        self.whole_until = self.whole_until.max(made_at);
+        // What was dropped does not come with a later answer.
+        if self.overflowed.is_none() {
+            self.whole_until = self.whole_until.max(made_at);
+        }
     }
 
     /// There is no room for a frame's events: it is dropped, and what it said is missing.

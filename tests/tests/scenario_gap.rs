@@ -497,3 +497,51 @@ fn frames_that_were_dropped_for_want_of_room_are_a_gap_too() {
     ];
     assert_eq!(told, expected);
 }
+
+#[test]
+fn a_gap_begins_before_what_was_dropped_whatever_is_answered_later() {
+    let mut limits = Limits::default();
+    limits.events_queued_max = 2;
+    let config = settings().limits(limits).build().unwrap();
+    let at = |seconds| realtime_proto::Instant::from_epoch(secs(seconds));
+    let mut client = realtime_proto::Client::new(config, 1, at(0));
+    let open = |client: &mut realtime_proto::Client| loop {
+        match client.poll_transmit() {
+            Some(realtime_proto::Transmit::Open { socket, .. }) => return socket,
+            Some(_) => {}
+            None => panic!("the client opens a socket"),
+        }
+    };
+    let text = |frame: &str| realtime_proto::Frame::text(frame.to_owned());
+    let ok = text(r#"["1","1","room:a","phx_reply",{"status":"ok","response":{}}]"#);
+    client.open_channel("room:a", ChannelConfig::phoenix(Payload::empty()), at(0)).unwrap();
+    client.connect(at(0));
+    let socket = open(&mut client);
+    client.handle_open(socket, at(0));
+    while client.poll_transmit().is_some() {}
+    client.handle_frame(socket, ok.clone(), at(0));
+    while client.poll_event().is_some() {}
+    for n in 0..5 {
+        client.handle_frame(socket, text(&format!(r#"["1",null,"room:a","n{n}",{{}}]"#)), at(1));
+    }
+    assert_eq!(client.stats().frames_dropped, 1);
+    // Some of the events are taken, a heartbeat is answered, and the connection is lost.
+    assert!(client.poll_event().is_some() && client.poll_event().is_some());
+    client.probe(at(2));
+    while client.poll_transmit().is_some() {}
+    client.handle_frame(socket, text(r#"[null,"2","phoenix","phx_reply",{"status":"ok"}]"#), at(2));
+    let lost = realtime_proto::CloseReason::Lost { detail: "reset".into() };
+    client.handle_close(socket, lost, at(3));
+    while client.poll_event().is_some() {}
+    client.handle_timeout(client.reconnect_at().unwrap());
+    let socket = open(&mut client);
+    client.handle_open(socket, at(5));
+    while client.poll_transmit().is_some() {}
+    client.handle_frame(socket, ok, at(5));
+    let gap = core::iter::from_fn(|| client.poll_event()).find_map(|event| match event {
+        Event::Channel(_, ChannelEvent::Gap(gap)) => Some(gap),
+        _ => None,
+    });
+    let gap = gap.unwrap();
+    assert!(gap.from <= at(1) && gap.to == at(5), "{gap:?}");
+}
