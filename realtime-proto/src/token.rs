@@ -26,8 +26,10 @@ enum Standing {
     Good,
     /// The application was told that it needs another one soon.
     Expiring,
-    /// The server rejected it, or it expired, and the application was told.
-    Dead,
+    /// It expired by the driver's clock, and the application was told.
+    Expired,
+    /// The server rejected it, and the application was told.
+    Rejected,
 }
 
 impl Token {
@@ -50,8 +52,12 @@ impl Token {
         true
     }
 
+    /// Takes the wall clock's time. A token that is seen not to have expired is as good as before.
     pub(crate) fn set_unix_time(&mut self, unix: Duration, now: Instant) {
         self.unix_at_epoch = unix.checked_sub(now.since_epoch());
+        if self.standing == Standing::Expired && !self.is_dead(now) {
+            self.standing = Standing::Good;
+        }
     }
 
     /// An instant as the time since the Unix epoch, when the driver told the wall clock.
@@ -67,7 +73,7 @@ impl Token {
 
     /// Whether a join with it would be refused for sure.
     pub(crate) fn is_dead(&self, now: Instant) -> bool {
-        self.standing == Standing::Dead || self.expires_at().is_some_and(|at| at <= now)
+        self.standing == Standing::Rejected || self.expires_at().is_some_and(|at| at <= now)
     }
 
     /// Notes that the application is told of the coming expiry, unless it was told before.
@@ -79,11 +85,18 @@ impl Token {
         news
     }
 
-    /// Notes that the token is dead, and tells whether that is news.
-    pub(crate) fn condemn(&mut self) -> bool {
-        let news = self.standing != Standing::Dead;
-        self.standing = Standing::Dead;
+    /// Notes that the application is told that the token expired, unless it knows.
+    pub(crate) fn expire(&mut self) -> bool {
+        let news = !matches!(self.standing, Standing::Expired | Standing::Rejected);
+        if news {
+            self.standing = Standing::Expired;
+        }
         news
+    }
+
+    /// The server rejected the token.
+    pub(crate) const fn reject(&mut self) {
+        self.standing = Standing::Rejected;
     }
 
     /// The application insists on trying with it.

@@ -232,7 +232,7 @@ impl Slot {
         ctx.emit(self.id, ChannelEvent::Errored { cause: cause.clone(), retry_at });
         if needs_token {
             if rejected {
-                ctx.token.condemn();
+                ctx.token.reject();
             }
             ctx.events.push_back(Event::TokenNeeded { cause, deadline: None });
         }

@@ -139,7 +139,7 @@ impl Client {
         if !self.ctx.token.is_dead(self.ctx.now) {
             return false;
         }
-        if self.ctx.token.condemn() {
+        if self.ctx.token.expire() {
             let cause = Cause::new(CauseKind::TokenExpired);
             self.ctx.events.push_back(Event::TokenNeeded { cause, deadline: None });
         }
