@@ -3,11 +3,12 @@
 
 use core::time::Duration;
 
-use realtime_proto::supabase::JoinConfig;
+use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig};
 use realtime_proto::{
-    Backoff, ChannelConfig, ChannelId, Client, Config, ConfigBuilder, Instant, Payload,
+    Awaits, Backoff, ChannelConfig, ChannelId, Client, Config, ConfigBuilder, Instant, Payload,
 };
 use realtime_tests::peer::Peer;
+use realtime_tests::token;
 
 const EXPIRED: &str = "InvalidJWTToken: Token has expired 5 seconds ago";
 
@@ -193,4 +194,38 @@ fn an_expiry_that_crosses_the_new_token_on_the_way_joins_again_with_it() {
     refuse(&mut peer, "3", "realtime:a", EXPIRED);
     let told = ["ch0.1 errored: token expired", "token needed: token expired"];
     assert_eq!(peer.take_lines(), told);
+}
+
+#[test]
+fn a_wall_clock_that_was_ahead_and_is_corrected_lets_the_joins_go_on() {
+    let mut peer = Peer::connected(settings().access_token(token(1_000)));
+    peer.command(|client, now| client.set_unix_time(secs(2_000), now));
+    peer.command(open("realtime:a"));
+    assert_eq!(peer.take_lines(), ["token needed: token expired"]);
+    assert_eq!(peer.take_frames(), [] as [&str; 0]);
+    peer.command(|client, now| client.set_unix_time(secs(500), now));
+    assert_eq!(peer.take_frames().len(), 1, "the join");
+    peer.say_ok("1", "1", "realtime:a");
+    // And when it does expire, the application is told again.
+    peer.pass(secs(600));
+    let lines = peer.take_lines();
+    assert!(lines.iter().any(|line| line.starts_with("token needed: token expiring")), "{lines:?}");
+}
+
+#[test]
+fn a_channel_that_has_to_join_again_and_has_no_token_for_it_says_so() {
+    let mut peer = Peer::connected(settings().access_token(token(1_000)));
+    peer.command(|client, now| client.set_unix_time(secs(995), now));
+    let id = peer.command(open("realtime:a"));
+    peer.say_ok("1", "1", "realtime:a");
+    peer.pass(secs(6));
+    let is_live = |peer: &mut Peer| peer.command(|client, _| client.channel(id).unwrap().is_live());
+    assert!(is_live(&mut peer));
+    peer.command(|client, now| {
+        let rows = Binding::new(ChangeEvent::All, "public", "messages");
+        client.channel(id).unwrap().bind(rows, now).unwrap();
+    });
+    assert!(!is_live(&mut peer), "the rows do not flow");
+    let info = peer.command(|client, _| client.channel_info(id).unwrap());
+    assert_eq!(info.awaits, Some(Awaits::Token));
 }

@@ -74,6 +74,16 @@ impl Slot {
         match &self.state {
             State::Joining { .. } => Some(Awaits::JoinReply),
             State::Leaving { .. } => Some(Awaits::LeaveReply),
+            State::Closed | State::Joined(_) | State::Errored { .. }
+                if ctx.joins.is_held(self.id) =>
+            {
+                Some(Awaits::Token)
+            }
+            State::Closed | State::Joined(_) | State::Errored { .. }
+                if ctx.joins.is_waiting(self.id) =>
+            {
+                Some(Awaits::Turn)
+            }
             State::Joined(joined) => match joined.rows {
                 Rows::Refused(_) => Some(Awaits::Application),
                 Rows::Awaited => Some(Awaits::Postgres),
@@ -82,12 +92,6 @@ impl Slot {
                     joined.awaits_replication.then_some(Awaits::Replication)
                 }
             },
-            State::Closed | State::Errored { .. } if ctx.joins.is_held(self.id) => {
-                Some(Awaits::Token)
-            }
-            State::Closed | State::Errored { .. } if ctx.joins.is_waiting(self.id) => {
-                Some(Awaits::Turn)
-            }
             State::Errored { retry_at: Some(at), .. } => Some(Awaits::Retry { at: *at }),
             State::Errored { cause, .. } if self.gave_up => {
                 let token = cause.kind.retry() == crate::supabase::Retry::NewToken;

@@ -49,6 +49,7 @@ impl Slot {
             Step::Queue => {
                 if let State::Joined(joined) = &mut self.state {
                     joined.rejoins.get_or_insert(cause);
+                    self.fall(ctx);
                 }
                 self.queue(ctx);
             }
