@@ -28,8 +28,8 @@ pub enum Event {
         socket: SocketId,
         /// Why.
         cause: Cause,
-        /// When the next attempt is made; `None` when none is, until [`connect`] is called or the
-        /// access token changes.
+        /// When the next attempt is made, or later while too many events wait to be taken; `None`
+        /// when none is, until [`connect`] is called or the access token changes.
         ///
         /// [`connect`]: crate::Client::connect
         retry_at: Option<Instant>,

@@ -280,3 +280,49 @@ fn a_member_has_so_many_appearances_and_no_more() {
     assert_eq!(refs, ["0", "1", "2"], "those beyond are left out");
     assert_eq!(line.client.stats().violations, 7, "and counted");
 }
+
+/// How many events wait after so many days in which nobody took one and the server never answered.
+macro_rules! unread_for_days {
+    ($machine:expr, $days:expr) => {{
+        let machine = &mut $machine;
+        let mut now = Instant::EPOCH;
+        let end = now + Duration::from_secs($days * 86_400);
+        while now < end {
+            let mut opened = None;
+            while let Some(transmit) = machine.poll_transmit() {
+                if let Transmit::Open { socket, .. } = transmit {
+                    opened = Some(socket);
+                }
+            }
+            if let Some(socket) = opened {
+                machine.handle_open(socket, now);
+            } else {
+                now = now + Duration::from_secs(1);
+                machine.handle_timeout(now);
+            }
+        }
+        core::iter::from_fn(|| machine.poll_event()).count()
+    }};
+}
+
+#[test]
+fn events_that_nobody_takes_do_not_pile_up_while_attempts_fail() {
+    let mut limits = Limits::default();
+    limits.events_queued_max = 16;
+    let config = Config::builder("ws://h/s").limits(limits).build().unwrap();
+    let mut client = Client::new(config.clone(), 1, Instant::EPOCH);
+    let mut manager = Manager::new(ManagerConfig::new(config), 1, Instant::EPOCH);
+    for n in 0..10 {
+        let room = ChannelConfig::supabase(JoinConfig::default());
+        client.open_channel(&format!("realtime:{n}"), room, Instant::EPOCH).unwrap();
+        let contact = Entity::new("contact", n.to_string());
+        let options = EntityOptions::default();
+        manager.subscribe_to_entity(&contact, &options, Instant::EPOCH).unwrap();
+    }
+    client.connect(Instant::EPOCH);
+    manager.connect(Instant::EPOCH);
+    let events = unread_for_days!(client, 7);
+    assert!(events < 100, "{events} events of a client wait");
+    let events = unread_for_days!(manager, 7);
+    assert!(events < 200, "{events} events of a manager wait");
+}

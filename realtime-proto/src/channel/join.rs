@@ -179,6 +179,14 @@ impl Slot {
         !self.gave_up
     }
 
+    /// Lets the next attempt wait until `at`.
+    pub(crate) fn put_off_retry(&mut self, at: Instant, ctx: &mut Context) {
+        if let State::Errored { retry_at: Some(retry_at), .. } = &mut self.state {
+            *retry_at = at;
+            ctx.timers.set(Timer::Rejoin(self.id), at);
+        }
+    }
+
     fn queue(&mut self, ctx: &mut Context) {
         ctx.timers.cancel(Timer::Rejoin(self.id));
         self.gave_up = false;

@@ -1,6 +1,7 @@
 //! The inputs and outputs of a client: what its driver calls.
 
 use alloc::format;
+use core::time::Duration;
 
 use super::Client;
 use crate::channel::{Fate, Input};
@@ -8,10 +9,14 @@ use crate::context::Context;
 use crate::event::Event;
 use crate::ids::SocketId;
 use crate::pacing::Turn;
+use crate::socket::Socket;
 use crate::supabase::{Cause, CauseKind};
 use crate::time::Instant;
 use crate::timer::Timer;
 use crate::transmit::{CloseReason, Frame, Transmit};
+
+/// How long an attempt waits at a time while the application takes no events.
+const PUT_OFF_FOR: Duration = Duration::from_secs(1);
 
 impl Client {
     /// The transport is open.
@@ -246,6 +251,12 @@ impl Client {
         self.ctx.events.len() < self.ctx.config.limits.events_queued_max
     }
 
+    /// Whether the application has too many events to take already: each further attempt would only
+    /// add to them, and so it waits.
+    fn is_unheard(&self) -> bool {
+        self.unheard || !self.wants_frames()
+    }
+
     /// What every input ends with: whoever has a turn joins, and a connection on which every
     /// channel is live has proven itself.
     pub(super) fn settle(&mut self) {
@@ -302,6 +313,11 @@ impl Client {
             Timer::Connect => {
                 self.give_up_opening();
             }
+            Timer::Reconnect if self.is_unheard() => {
+                let retry_at = now + PUT_OFF_FOR;
+                self.ctx.socket = Socket::Waiting { retry_at };
+                self.ctx.timers.set(Timer::Reconnect, retry_at);
+            }
             Timer::Reconnect => self.open_socket(),
             Timer::Stable => self.attempts = 0,
             Timer::Empty => self.rest(),
@@ -313,6 +329,10 @@ impl Client {
             Timer::Join(id) => self.with_channel(id, now, |slot, ctx| {
                 let cause = join_timeout(slot.since, ctx);
                 slot.on_trouble(Input::JoinTimedOut, cause, ctx)
+            }),
+            Timer::Rejoin(id) if self.is_unheard() => self.with_channel(id, now, |slot, ctx| {
+                slot.put_off_retry(now + PUT_OFF_FOR, ctx);
+                Fate::Stays
             }),
             Timer::Rejoin(id) => self.on_channel_input(id, Input::RetryDue, now),
             Timer::Leave(id) => self.on_channel_input(id, Input::LeaveTimedOut, now),

@@ -52,6 +52,8 @@ pub struct Client {
     channels: Table,
     /// Whether the application wants a connection; its word wins over every late event.
     wanted: bool,
+    /// Whether those who get the events have too many of them to take already.
+    unheard: bool,
     /// Failed connections in a row.
     attempts: u32,
     next_socket: u64,
@@ -100,6 +102,7 @@ impl Client {
             ctx: Context::new(config, connection, seed, now),
             channels: Table::default(),
             wanted: false,
+            unheard: false,
             attempts: 0,
             next_socket: 1,
             scratch: Scratch::default(),
@@ -495,6 +498,11 @@ impl Client {
     /// Counts a frame that the application left no room for.
     pub(crate) fn drop_frame(&mut self) {
         self.ctx.drop_frame();
+    }
+
+    /// Whether attempts wait because nobody would hear of them.
+    pub(crate) const fn set_unheard(&mut self, unheard: bool) {
+        self.unheard = unheard;
     }
 
     /// Lets joins go on that wait for another token, because the application insists.

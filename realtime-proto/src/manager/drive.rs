@@ -108,7 +108,7 @@ impl Manager {
     /// ```
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.advance(now);
-        self.pool.handle_timeout(now);
+        self.pool.handle_timeout(!self.wants_frames(), now);
         while let Some(id) = self.registry.pop_lingered(self.now) {
             // A broadcast that waits for the join keeps the channel until it has its outcome.
             if self.is_idle(id) {

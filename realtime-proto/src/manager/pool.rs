@@ -221,8 +221,10 @@ impl Pool {
         self.clients.values_mut().for_each(|client| client.probe(now));
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    /// `unheard` says that the application has too many events to take already.
+    pub(super) fn handle_timeout(&mut self, unheard: bool, now: Instant) {
         for client in self.clients.values_mut() {
+            client.set_unheard(unheard);
             if client.poll_timeout().is_some_and(|deadline| deadline <= now) {
                 client.handle_timeout(now);
             }
