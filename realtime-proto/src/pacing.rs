@@ -23,6 +23,8 @@ pub(crate) struct JoinQueue {
     queued: u32,
     /// How many joins the driver took since the time was told last: they leave after that.
     taken: u32,
+    /// When the last turn was given.
+    given_at: Instant,
     /// Channels whose turn came while the access token was dead: each further join would only hold
     /// the connection for the seconds that a refusal takes.
     held: BTreeSet<ChannelId>,
@@ -50,6 +52,7 @@ impl JoinQueue {
             interval: Duration::from_secs(1) / per_second.max(1),
             queued: 0,
             taken: 0,
+            given_at: now,
             held: BTreeSet::new(),
         }
     }
@@ -110,8 +113,13 @@ impl JoinQueue {
 
     /// Takes the next turn, if there is one now.
     pub(crate) fn take(&mut self, now: Instant) -> Turn {
-        let leave_now_or_later = self.queued + core::mem::take(&mut self.taken);
-        self.full_at = self.full_at.max(now + self.interval * leave_now_or_later);
+        let mut leaves_now_or_later = self.queued;
+        let taken = core::mem::take(&mut self.taken);
+        // Unless the driver was seen at once, nobody knows when it took them.
+        if now > self.given_at + self.interval {
+            leaves_now_or_later += taken;
+        }
+        self.full_at = self.full_at.max(now + self.interval * leaves_now_or_later);
         if self.waiting.is_empty() {
             return Turn::Nobody;
         }
@@ -127,6 +135,7 @@ impl JoinQueue {
         self.members.remove(&channel);
         self.full_at = self.full_at.max(now) + self.interval;
         self.queued += 1;
+        self.given_at = now;
         Turn::Now(channel)
     }
 }
