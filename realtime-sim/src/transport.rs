@@ -467,10 +467,9 @@ impl World {
                 }
                 Out::Told(event) => {
                     self.oracle.on_server_told(server, &event);
-                    if self.trace.is_read() {
-                        self.trace
-                            .write(now, Who::Server(server), "tells", (), || format!("{event:?}"));
-                    }
+                    let which = core::mem::discriminant(&event);
+                    self.trace
+                        .write(now, Who::Server(server), "tells", which, || format!("{event:?}"));
                     if let Log::Kept(log) = &mut self.server_log {
                         assert!(log.len() < SENT_MAX, "the server told {SENT_MAX} events");
                         log.push((now, event));
