@@ -8,7 +8,7 @@ use crate::failed::{Failed, watch};
 use crate::interrupt::Interrupt;
 use crate::made::{self, quoted};
 use crate::say::{say, tell};
-use crate::source::Origin;
+use crate::source::{Origin, missing};
 
 /// More tries than this make no scenario much smaller.
 const TRIES_MAX: u32 = 4_000;
@@ -16,12 +16,14 @@ const TRIES_MAX: u32 = 4_000;
 /// Makes a failing scenario as small as it still fails by the same rule, and tells in how many
 /// tries.
 pub(super) fn smallest(scenario: &Scenario, rule: &str, interrupt: &Interrupt) -> (Scenario, u32) {
-    let (smallest, _) = watch(|| {
-        shrink(scenario, TRIES_MAX, |smaller| {
-            !interrupt.came() && run(smaller).finding.is_some_and(|finding| finding.rule == rule)
-        })
-    });
+    let fails = |smaller: &Scenario| run(smaller).finding.is_some_and(|found| found.rule == rule);
+    let (smallest, _) = watch(|| smallest_that(scenario, |it| !interrupt.came() && fails(it)));
     smallest
+}
+
+/// Whatever the smallest is, it can be replayed, so that something happens in it.
+fn smallest_that(scenario: &Scenario, fails: impl Fn(&Scenario) -> bool) -> (Scenario, u32) {
+    shrink(scenario, TRIES_MAX, |smaller| missing(smaller).is_none() && fails(smaller))
 }
 
 /// Tells of a failure; the last line replays it.
@@ -42,5 +44,19 @@ pub(super) fn keep(path: &Path, small: &Scenario, origin: &Origin) -> String {
             tell!("error: {error}");
             format!("cargo sim replay {origin} --trace")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use realtime_sim::Seed;
+
+    use super::*;
+
+    #[test]
+    fn what_fails_whatever_happens_is_shrunk_to_what_can_be_replayed() {
+        let (small, _) = smallest_that(&Scenario::of_seed(Seed(33)), |_| true);
+        assert_eq!(missing(&small), None, "{small}");
+        assert_eq!((small.cast.actors.len(), small.steps.len()), (1, 1), "{small}");
     }
 }

@@ -61,12 +61,10 @@ impl Origin {
         })?;
         let scenario: Scenario =
             text.parse().map_err(|error| format!("{}: {error}", path.display()))?;
-        let missing = match (scenario.cast.actors.is_empty(), scenario.steps.is_empty()) {
-            (true, _) => "nobody in it; write for instance `client ana`",
-            (_, true) => "no step in it; write for instance `+0ms ana connect`",
-            (false, false) => return Ok(scenario),
-        };
-        Err(format!("{} has {missing}", path.display()))
+        match missing(&scenario) {
+            Some(missing) => Err(format!("{} has {missing}", path.display())),
+            None => Ok(scenario),
+        }
     }
 
     pub(super) fn name(&self) -> String {
@@ -86,6 +84,15 @@ impl Origin {
                 format!("{stem}.{extension}")
             }
         }
+    }
+}
+
+/// What a scenario lacks in which nothing happens.
+pub(super) fn missing(scenario: &Scenario) -> Option<&'static str> {
+    match (scenario.cast.actors.is_empty(), scenario.steps.is_empty()) {
+        (true, _) => Some("nobody in it; write for instance `client ana`"),
+        (_, true) => Some("no step in it; write for instance `+0ms ana connect`"),
+        (false, false) => None,
     }
 }
 
