@@ -39,7 +39,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Make the scenario of a failing seed as small as it still fails.
     Shrink(shrink::Arguments),
-    /// Count what the scenarios of many seeds reach, and fail if something was never reached.
+    /// Count what the scenarios of many seeds reach; fail if something does not hold or was never
+    /// reached.
     Coverage(coverage::Arguments),
     /// Draw a run as a page: lanes, frames as arrows, states as colours, faults.
     Timeline(timeline::Arguments),
