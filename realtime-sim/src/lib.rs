@@ -78,8 +78,8 @@ mod transport;
 mod world;
 
 pub use coverage::{
-    Cell, ChannelView, Condition, ConnectionView, Course, Coverage, Need, Place, PushEnd, Sight,
-    Silent, Table, ViolationKind,
+    Cell, ChannelView, Condition, ConnectionView, Course, Coverage, Effect, Need, Place, PushEnd,
+    Sight, Silent, Table, ViolationKind,
 };
 pub use host::App;
 pub use link::Network;

@@ -1,6 +1,7 @@
 //! One number makes the whole world: every component draws from a child seed of its own.
 
 use core::fmt;
+use core::num::IntErrorKind;
 use core::ops::Range;
 use core::str::FromStr;
 use core::time::Duration;
@@ -52,7 +53,10 @@ impl FromStr for Seed {
             Some(digits) => u64::from_str_radix(digits, 16),
             None => text.parse(),
         };
-        parsed.map(Self).map_err(|_| SeedError { text: text.into(), mistake: NO_SEED })
+        parsed.map(Self).map_err(|error| {
+            let is_large = *error.kind() == IntErrorKind::PosOverflow;
+            SeedError { text: text.into(), mistake: if is_large { TOO_LARGE } else { NO_SEED } }
+        })
     }
 }
 
@@ -76,12 +80,17 @@ impl FromStr for Seed {
 ///
 /// # Errors
 ///
-/// When what is asked for is neither a seed nor a range with a seed in it.
+/// When what is asked for is neither a seed nor a range with a seed in it, or is the largest seed,
+/// which no range holds.
 pub fn seeds(usual: Range<u64>, asked: Option<&str>) -> Result<Range<u64>, SeedError> {
     let Some(text) = asked else { return Ok(usual) };
     let Some((first, end)) = text.split_once("..") else {
         let seed = text.parse::<Seed>()?.0;
-        return Ok(seed..seed.saturating_add(1));
+        let end = seed.checked_add(1);
+        return match end {
+            Some(end) => Ok(seed..end),
+            None => Err(SeedError { text: text.into(), mistake: LAST }),
+        };
     };
     let range = first.parse::<Seed>()?.0..end.parse::<Seed>()?.0;
     if range.is_empty() {
@@ -91,6 +100,9 @@ pub fn seeds(usual: Range<u64>, asked: Option<&str>) -> Result<Range<u64>, SeedE
 }
 
 const NO_SEED: &str = "is no seed; write a decimal number, or 0x and hexadecimal digits";
+const TOO_LARGE: &str = "is too large for a seed; the largest is 18446744073709551615";
+const LAST: &str =
+    "is the one seed that no range holds, since ranges leave their end out; take another";
 const EMPTY: &str = "has no seed in it; the end of a range is left out, as in 0..1000";
 
 /// A text is no seed, or no range of seeds.
@@ -198,6 +210,8 @@ mod tests {
     fn seeds_are_read_in_decimal_and_hexadecimal() {
         assert_eq!("7".parse(), Ok(Seed(7)));
         assert_eq!("0xFF".parse(), Ok(Seed(255)));
+        let large = "99999999999999999999999".parse::<Seed>().unwrap_err().to_string();
+        assert!(large.contains("is too large for a seed"), "{large}");
         assert!("seven".parse::<Seed>().unwrap_err().to_string().contains("`seven` is no seed"));
     }
 
@@ -210,6 +224,15 @@ mod tests {
         assert!(mistake("5..5").starts_with("`5..5` has no seed in it"));
         assert!(mistake("5..").starts_with("`` is no seed"));
         assert!(mistake("all").starts_with("`all` is no seed"));
+        assert!(mistake("0..99999999999999999999999").contains("is too large for a seed"));
+    }
+
+    #[test]
+    fn the_largest_seed_is_not_asked_for_in_vain() {
+        let mistake = seeds(3..5, Some("18446744073709551615")).unwrap_err().to_string();
+        assert!(mistake.contains("is the one seed that no range holds"), "{mistake}");
+        let last = 18446744073709551614;
+        assert_eq!(seeds(3..5, Some("18446744073709551614")), Ok(last..last + 1));
     }
 
     #[test]

@@ -280,7 +280,12 @@ impl World {
                 self.tally.told += 1;
                 self.oracle.on_shown(id, "an event", &shown.debug, now);
                 self.oracle.on_shown(id, "a line of the trace", &shown.line, now);
-                self.trace.write(now, Who::Node(id), "tells", &told, || shown.line);
+                self.trace.write(now, Who::Node(id), "tells", &told, || {
+                    match told.iter().find_map(topic_of).and_then(|it| self.observer.name(it)) {
+                        Some(topic) => format!("{} of {topic}", shown.line),
+                        None => shown.line,
+                    }
+                });
                 for told in &told {
                     self.oracle.on_told(id, told, clock, now);
                     self.observer.on_told(id, told);
@@ -467,10 +472,9 @@ impl World {
                 }
                 Out::Told(event) => {
                     self.oracle.on_server_told(server, &event);
-                    if self.trace.is_read() {
-                        self.trace
-                            .write(now, Who::Server(server), "tells", (), || format!("{event:?}"));
-                    }
+                    let which = core::mem::discriminant(&event);
+                    self.trace
+                        .write(now, Who::Server(server), "tells", which, || format!("{event:?}"));
                     if let Log::Kept(log) = &mut self.server_log {
                         assert!(log.len() < SENT_MAX, "the server told {SENT_MAX} events");
                         log.push((now, event));

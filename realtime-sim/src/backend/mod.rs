@@ -16,6 +16,7 @@ use realtime_proto::{CloseReason, Frame, Instant};
 pub(crate) use mischief::{Fate, Mischief};
 
 use crate::NodeId;
+use crate::coverage::{Effect, Effects};
 use crate::scenario::Garbage;
 
 /// The honest server half behind its mischief.
@@ -36,6 +37,8 @@ pub(crate) struct Backend {
     outbox: VecDeque<Out>,
     /// What the honest half said, whatever became of it, while somebody wants to know.
     pub(crate) spoken: Option<Vec<Frame>>,
+    /// What it did wrong so far.
+    pub(crate) effects: Effects,
 }
 
 #[derive(Debug)]
@@ -66,6 +69,7 @@ impl Backend {
             mischief: None,
             outbox: VecDeque::new(),
             spoken: None,
+            effects: Effects::default(),
         }
     }
 
@@ -79,6 +83,7 @@ impl Backend {
             return Err(reason.clone());
         }
         if let Some(retry_after) = self.mischief.as_ref().and_then(|it| it.full_for(node, now)) {
+            self.effects.add(Effect::Full);
             let body = r#"{"error":"Too many joins per second"}"#.into();
             return Err(CloseReason::Refused { status: 429, body, retry_after: Some(retry_after) });
         }
@@ -223,6 +228,8 @@ impl Backend {
     /// Sends the end of an older join of a joined channel, `phx_close` or `phx_error`; nothing
     /// when there was no older one.
     pub(crate) fn send_stale_end(&mut self, node: NodeId, topic: &str, event: &str, now: Instant) {
+        let is_close = event == "phx_close";
+        let effect = if is_close { Effect::StaleClose } else { Effect::StaleError };
         for session in self.sessions_of(node) {
             let Some(current) = self.server.join_ref(session, topic) else { continue };
             // Refs start anew with each connection, so that an older join of another connection
@@ -237,6 +244,7 @@ impl Backend {
                 continue;
             };
             let frame = forge::end(self.vsn(session), older, topic, event);
+            self.effects.add(effect);
             self.emit(session, frame, now);
         }
     }
@@ -254,6 +262,7 @@ impl Backend {
                 let place = self.place(*session, node);
                 let place = place.as_ref().map(|(topic, join_ref)| (&**topic, &**join_ref));
                 let frame = forge::garbage(what, self.vsn(*session), place);
+                self.effects.add(Effect::Garbage);
                 self.emit(*session, frame, now);
             }
         }
@@ -262,6 +271,7 @@ impl Backend {
     /// Sends a frame that is larger than any client takes.
     pub(crate) fn send_giant(&mut self, node: NodeId, now: Instant) {
         for session in self.sessions_of(node) {
+            self.effects.add(Effect::Giant);
             self.emit(session, forge::giant(), now);
         }
     }

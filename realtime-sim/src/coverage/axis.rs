@@ -261,6 +261,46 @@ axis! {
         FrameDropped "frame dropped, events not taken",
     }
 
+    /// What a server did wrong, counted where it took effect and not where it was armed.
+    Effect {
+        /// A reply came late.
+        LateReply "reply that was late",
+        /// A reply did not come.
+        LostReply "reply that was lost",
+        /// A reply was to something that was not asked.
+        WrongRef "reply with another ref",
+        /// A frame came twice.
+        TwiceFrame "frame that came twice",
+        /// A presence snapshot came late.
+        LateSnapshot "snapshot that was late",
+        /// Presence came with a `join_ref` where there is none, or without.
+        OtherJoinRef "presence with or without a join_ref",
+        /// A replay came without its first broadcast.
+        PartialReplay "replay without its first broadcast",
+        /// A replayed broadcast came twice.
+        TwiceReplay "replayed broadcast that came twice",
+        /// A join got other ids of its bindings than the honest ones.
+        OtherIds "join with other ids",
+        /// A heartbeat was not answered.
+        Heartless "heartbeat that was not answered",
+        /// A join was refused.
+        RefusedJoin "join that was refused",
+        /// A join held its session.
+        SlowJoin "join that held its session",
+        /// A join was one too many, and ended its session.
+        OneTooMany "join that was one too many",
+        /// There was no room for a connection after a join that was one too many.
+        Full "connection without room",
+        /// An older join was closed again.
+        StaleClose "close of an older join",
+        /// An older join failed again.
+        StaleError "error of an older join",
+        /// A frame that should not be.
+        Garbage "frame that should not be",
+        /// A frame larger than any client takes.
+        Giant "frame larger than any client takes",
+    }
+
     /// How a run went.
     Course {
         /// Every wanted channel was live at once after the healing.

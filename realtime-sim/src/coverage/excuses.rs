@@ -44,13 +44,12 @@ pub(super) fn channel(from: ChannelView, to: ChannelView) -> Need {
         (Live, Joined) => Impossible("only row changes stop on a channel that is joined"),
         (Stopped, Joined) => Impossible("row changes that come back make the channel live"),
         (Parked, Retrying) => Impossible("only another join can be refused"),
-        (Joined | Stopped, Gone) => {
-            Rare("a plain Phoenix channel is closed before it is live, and one has no rows")
-        }
+        (Joined, Gone) => Rare("a plain Phoenix channel has to be closed before it is live"),
+        (Stopped, Gone) => Impossible(
+            "a server closes a Supabase channel with words, after which it is joined again, and no \
+             other has row changes",
+        ),
         (Retrying, Parked) => Rare("the connection has to break in the seconds before a retry"),
-        (Stopped, Retrying | Leaving) => {
-            Rare("another fault has to hit a channel whose row changes are refused")
-        }
         (Asked | Joining | Joined | Live | Stopped | Retrying | Parked | Leaving, _) => Required,
     }
 }
@@ -77,10 +76,10 @@ pub(super) fn lease(from: ChannelView, to: ChannelView) -> Need {
         (Joined, Stopped) => Impossible("to a manager, only what was live can stop"),
         (Live, Joined) => Impossible("to a manager, what was live and is not has stopped"),
         (Stopped, Joined) => Impossible("row changes that come back make the channel live"),
-        (Stopped, _) | (Retrying, Parked) | (Parked, Retrying) | (Joined, Parked) => {
-            Rare("two faults have to hit one channel in turn")
+        (Stopped, Asked | Retrying | Parked | Leaving) => {
+            Rare("another fault has to hit a channel whose row changes are refused")
         }
-        (Asked | Joining | Joined | Live | Retrying | Parked | Leaving, _) => Required,
+        (Asked | Joining | Joined | Live | Stopped | Retrying | Parked | Leaving, _) => Required,
     }
 }
 
@@ -161,7 +160,8 @@ const TOLD: [(Place, &[CauseKind]); 9] = {
                 ChannelCrashed,
             ],
         ),
-        (Place::Stopped, &[PostgresRefused, PostgresTimeout]),
+        // What a manager's status says has no cause.
+        (Place::Stopped, &[PostgresRefused, PostgresTimeout, Unknown]),
         (Place::Rejoining, &[Rejoined]),
         (Place::Closed, &[Requested, ChannelClosed]),
         (
@@ -218,12 +218,17 @@ const TOLD: [(Place, &[CauseKind]); 9] = {
                 ServerFailed,
                 ClosedOther,
                 TokenExpired,
+                TokenInvalid,
+                MessagesRateLimited,
                 PresenceRateLimited,
+                PresenceTooLarge,
+                PermissionLost,
+                ReplicationFailed,
                 ChannelCrashed,
                 Rejoined,
             ],
         ),
-        (Place::Push, &[PushTimeout, PushExpired, PushDropped, Interrupted]),
+        (Place::Push, &[PushTimeout, PushExpired, PushDropped, Interrupted, UnmatchedTopic]),
     ]
 };
 
@@ -240,9 +245,9 @@ const fn untold(cause: CauseKind) -> Option<Need> {
         BindingMismatch => {
             Impossible("no fault lets a server confirm other bindings than it was asked for")
         }
-        EventsOverflowed => {
-            Impossible("the driver of a world reads no frame while events wait, as ours does not")
-        }
+        EventsOverflowed => Impossible(
+            "the driver of a world reads on only while the client wants frames, as ours does",
+        ),
         DisconnectAnnounced => {
             Impossible("the close of the connection, which follows at once, has a cause of its own")
         }
@@ -250,38 +255,98 @@ const fn untold(cause: CauseKind) -> Option<Need> {
     })
 }
 
+/// What a cause is about that is not told everywhere.
+enum About {
+    /// An attempt to connect.
+    Attempt,
+    /// The words of a server, about a channel or a push.
+    Words,
+    /// A channel, by what its client saw.
+    Channel,
+    /// One push.
+    Push,
+    /// A connection that no channel needs.
+    Rest,
+    /// A token that still serves.
+    Warning,
+    /// Whatever else.
+    Other,
+}
+
+const fn about(cause: CauseKind) -> About {
+    use CauseKind::*;
+    match cause {
+        ConnectTimeout | Unreachable | ApiKeyRejected | Forbidden | NotAnEndpoint
+        | RefusedOther => About::Attempt,
+        TopicMissing | TokenExpired | TokenInvalid | Unauthorized | PrivateOnly
+        | TooManyChannels | JoinRateLimited | TooManyConnections | TenantDisabled
+        | TenantNotFound | ServerRestarting | ProjectInitializing | DatabaseUnavailable
+        | ReplayFailed | PostgresRefused | PostgresTimeout | UnmatchedTopic | JoinCrashed
+        | MessagesRateLimited | PresenceRateLimited | PresenceTooLarge | PermissionLost
+        | ReplicationFailed | Unknown => About::Words,
+        JoinTimeout | ChannelCrashed | ChannelClosed | Rejoined | ChangesRestarted => {
+            About::Channel
+        }
+        PushTimeout | PushExpired | PushDropped | Interrupted => About::Push,
+        Empty => About::Rest,
+        TokenExpiring => About::Warning,
+        _ => About::Other,
+    }
+}
+
 pub(super) fn cause(cause: CauseKind, place: Place) -> Need {
+    use CauseKind::{
+        ChangesRestarted, ChannelClosed, JoinTimeout, PostgresRefused, PostgresTimeout,
+        WriteTimeout,
+    };
     if TOLD.iter().any(|(at, causes)| *at == place && causes.contains(&cause)) {
         return Required;
     }
     if let Some(need) = untold(cause) {
         return need;
     }
-    match place {
-        Place::Disconnected => Impossible("no connection ends for it"),
-        Place::Errored if cause == CauseKind::ChannelClosed => {
+    match (place, about(cause), cause) {
+        (Place::Push, _, _) => Impossible("a server refuses a push as of another topic alone"),
+        (_, About::Push, _) => Impossible("it ends one push"),
+        (Place::Token, _, _) => Impossible("another token does not mend it"),
+        (_, About::Warning, _) => Impossible("nothing ends while the token serves"),
+        (Place::Stopped, _, _) => {
+            Impossible("a server says of row changes that it tries again or that it refuses them")
+        }
+        (Place::Rejoining, _, _) => {
+            Impossible("a channel that nothing failed is joined anew for what its application asks")
+        }
+        (Place::Closed, _, _) => {
+            Impossible("a channel ends when its application or a Phoenix server closes it")
+        }
+        (_, About::Rest, _) => Impossible("a connection that rests has no channel"),
+        (Place::Disconnected, About::Words, _) => {
+            Impossible("a server of a scenario refuses a connection by its status, without words")
+        }
+        (Place::Disconnected, _, _) => Impossible("it is about one channel"),
+        (Place::Errored, _, ChannelClosed) => {
             Rare("a server says why before it closes a channel that a manager has")
         }
-        Place::Errored => Impossible("no channel is lost for it"),
-        // What a manager's status says less about.
-        Place::Stopped if cause == CauseKind::Unknown => Rare("a status of a manager has no cause"),
-        Place::Stopped => Impossible("row changes do not stop for it"),
-        Place::Rejoining => Impossible("no channel is joined anew for it"),
-        Place::Closed => Impossible("no channel ends for it"),
-        Place::Token => Impossible("no token is asked for because of it"),
-        Place::Push if cause == CauseKind::UnmatchedTopic => {
-            Rare("the reply of a join has to be lost, and nothing else may end the push")
+        (Place::Errored, _, _) => Impossible("the channel is still joined, or joins at once"),
+        (Place::Gap | Place::Recovered, About::Attempt, _) => {
+            Impossible("the stream broke off before the attempt, and keeps the first cause")
         }
-        Place::Push => Impossible("no push ends for it"),
-        Place::Gap | Place::Recovered => {
-            let lost =
-                TOLD.iter().any(|(at, causes)| *at == Place::Errored && causes.contains(&cause));
-            if lost {
-                Rare("the words that refuse a join hardly ever end a channel that is joined")
-            } else {
-                Impossible("no stream breaks off for it")
-            }
+        (Place::Gap | Place::Recovered, _, ChannelClosed) => {
+            Impossible("what is closed for good does not come back")
         }
+        (Place::Recovered, _, PostgresRefused | PostgresTimeout | ChangesRestarted) => {
+            Impossible("row changes are not replayed")
+        }
+        (Place::Gap | Place::Recovered, _, JoinTimeout) => {
+            Impossible("the stream broke off before the join, and keeps the first cause")
+        }
+        (Place::Recovered, _, WriteTimeout) => {
+            Rare("a write is seldom stuck so long on a connection with a replayed channel")
+        }
+        (Place::Gap | Place::Recovered, About::Words, _) => {
+            Rare("the words that refuse a join hardly ever end a channel that is joined")
+        }
+        (Place::Gap | Place::Recovered, _, _) => Required,
     }
 }
 
@@ -295,7 +360,6 @@ pub(super) fn sight(sight: Sight, _: Count) -> Need {
 pub(super) fn push(end: PushEnd, _: Count) -> Need {
     match end {
         PushEnd::OtherReply => Impossible("no server of a scenario has a word of its own"),
-        PushEnd::Error => Rare("a server refuses only what is too large or of another topic"),
         _ => Required,
     }
 }
@@ -311,9 +375,9 @@ pub(super) fn violation(kind: ViolationKind, _: Count) -> Need {
 
 pub(super) fn silent(silent: Silent, _: Count) -> Need {
     match silent {
-        Silent::FrameDropped => {
-            Impossible("the driver of a world reads no frame while events wait, as ours does not")
-        }
+        Silent::FrameDropped => Impossible(
+            "the driver of a world reads on only while the client wants frames, as ours does",
+        ),
         _ => Required,
     }
 }
@@ -327,6 +391,43 @@ mod tests {
         for kind in CauseKind::ALL {
             let told = TOLD.iter().any(|(_, causes)| causes.contains(kind));
             assert_ne!(told, untold(*kind).is_some(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_seeds_reach_with_a_margin_is_required_and_not_excused() {
+        use ChannelView::{Gone, Joined, Leaving, Live, Parked, Retrying, Stopped};
+        for (from, to) in
+            [(Stopped, Live), (Joined, Parked), (Retrying, Parked), (Parked, Retrying)]
+        {
+            assert_eq!(lease(from, to), Required, "a manager: {from:?} to {to:?}");
+        }
+        assert_eq!(channel(Stopped, Retrying), Required);
+        assert_eq!(channel(Stopped, Leaving), Required);
+        assert!(matches!(channel(Stopped, Gone), Impossible(_)));
+        assert!(matches!(channel(Joined, Gone), Rare(_)));
+        assert_eq!(push(PushEnd::Error, Count), Required);
+        for (kind, place) in [
+            (CauseKind::Unknown, Place::Stopped),
+            (CauseKind::UnmatchedTopic, Place::Push),
+            (CauseKind::TokenInvalid, Place::Recovered),
+            (CauseKind::ReplicationFailed, Place::Recovered),
+        ] {
+            assert_eq!(cause(kind, place), Required, "{kind} at {place:?}");
+        }
+    }
+
+    #[test]
+    fn each_cause_that_is_not_told_somewhere_has_a_reason_that_is_its_own() {
+        for (kind, place, reason) in [
+            (CauseKind::PushTimeout, Place::Errored, "it ends one push"),
+            (CauseKind::TenantNotFound, Place::Disconnected, "by its status, without words"),
+            (CauseKind::JoinTimeout, Place::Disconnected, "it is about one channel"),
+            (CauseKind::Unreachable, Place::Gap, "broke off before the attempt"),
+            (CauseKind::PostgresRefused, Place::Recovered, "row changes are not replayed"),
+        ] {
+            let Impossible(why) = cause(kind, place) else { panic!("{kind} at {place:?}") };
+            assert!(why.contains(reason), "{kind} at {place:?}: {why}");
         }
     }
 }

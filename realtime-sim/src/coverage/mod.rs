@@ -12,7 +12,8 @@ use core::marker::PhantomData;
 
 use axis::{Axis, Count};
 pub use axis::{
-    ChannelView, Condition, ConnectionView, Course, Place, PushEnd, Sight, Silent, ViolationKind,
+    ChannelView, Condition, ConnectionView, Course, Effect, Place, PushEnd, Sight, Silent,
+    ViolationKind,
 };
 use realtime_proto::supabase::CauseKind;
 pub(crate) use watch::{Conditions, Observer};
@@ -115,6 +116,7 @@ tables! {
         excuses::lease;
     causes: CauseKind, Place, "causes, by where they are told", excuses::cause;
     faults: FaultKind, Condition, "faults, by how it was with whom they hit", all;
+    effects: Effect, Count, "what servers did wrong, where it took effect", all;
     acts: ActKind, Condition, "acts of applications, by how it was with them", all;
     data: DataKind, Count, "what happens in the database", all;
     close_codes: CloseCode, Count, "close codes of servers", all;
@@ -127,6 +129,36 @@ tables! {
     violations: ViolationKind, Count, "violations that were told", excuses::violation;
     silent: Silent, Count, "counted by clients and not told", excuses::silent;
     courses: Course, Count, "runs", all;
+}
+
+/// What one server did wrong.
+pub(crate) struct Effects(Counts<Effect>);
+
+/// What happened on the way to a world does not tell it from another, so that it is no part of
+/// how a server prints.
+impl core::fmt::Debug for Effects {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Effects")
+    }
+}
+
+impl Default for Effects {
+    fn default() -> Self {
+        Self(Counts::new())
+    }
+}
+
+impl Effects {
+    pub(crate) fn add(&mut self, effect: Effect) {
+        self.0.add(effect, Count, 1);
+    }
+}
+
+impl Coverage {
+    /// Adds what a server did wrong.
+    pub(crate) fn add_effects(&mut self, effects: &Effects) {
+        self.effects.merge(&effects.0);
+    }
 }
 
 /// One set of counts, by one or two properties.

@@ -20,6 +20,8 @@ pub(crate) struct Observer {
     nodes: BTreeMap<NodeId, Watch>,
     /// The topics of the scenario as they are on the wire.
     topics: Vec<String>,
+    /// The same as the scenario names them.
+    names: Vec<String>,
     /// What is seen otherwise since it was looked at last.
     changes: Vec<(NodeId, View)>,
 }
@@ -58,7 +60,8 @@ impl Conditions {
 impl Observer {
     pub(crate) fn of(cast: &Cast) -> Self {
         let topics = cast.topics.iter().map(|topic| topic.topic.clone()).collect();
-        let mut observer = Self { topics, ..Self::default() };
+        let names = cast.topics.iter().map(|topic| topic.name.clone()).collect();
+        let mut observer = Self { topics, names, ..Self::default() };
         let settings = &cast.settings;
         let is_manager = cast.actors.iter().any(|actor| actor.part == Part::Manager);
         for (course, holds) in [
@@ -71,6 +74,11 @@ impl Observer {
             observer.coverage.courses.add(course, Count, u64::from(holds));
         }
         observer
+    }
+
+    /// What the scenario calls a topic, if there is a scenario.
+    pub(crate) fn name(&self, topic: TopicId) -> Option<&str> {
+        self.names.get(usize::from(topic.0)).map(String::as_str)
     }
 
     /// A node starts, or starts again.

@@ -279,6 +279,9 @@ impl<'a> Stage<'a> {
                 self.world.observer.on_stats(&stats);
             }
         }
+        for backend in &self.world.backends {
+            self.world.observer.coverage.add_effects(&backend.effects);
+        }
         if let Some(took) = time_to_live {
             let at_once = took == Duration::ZERO;
             let course = if at_once { Course::LiveAtOnce } else { Course::LiveLater };

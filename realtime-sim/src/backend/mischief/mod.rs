@@ -12,6 +12,7 @@ use realtime_proto::{Frame, Instant};
 use super::gate::{Gate, Mail};
 use super::{Backend, forge};
 use crate::NodeId;
+use crate::coverage::Effect;
 use crate::scenario::Refusal;
 
 /// What a server will do wrong, and what it has under way.
@@ -251,6 +252,7 @@ impl Backend {
         let (why, holds) = match fate {
             Fate::Slow(span) => {
                 self.mischief().take_fate(node);
+                self.effects.add(Effect::SlowJoin);
                 return self.hold(session, now + span, Some(Mail::In(frame)), false);
             }
             Fate::Refused { why, holds } => (why, holds),
@@ -261,7 +263,9 @@ impl Backend {
             return;
         }
         self.mischief().take_fate(node);
+        self.effects.add(Effect::RefusedJoin);
         if let Fate::OneTooMany(span) = fate {
+            self.effects.add(Effect::OneTooMany);
             self.mischief().full_until.insert(node, now + REFUSAL_HOLDS_FOR + span);
         }
         if holds && topic.starts_with("realtime:") && !why.is_of_phoenix() {

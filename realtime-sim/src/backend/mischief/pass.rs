@@ -7,6 +7,7 @@ use realtime_proto::{Frame, Instant};
 use super::{Late, take};
 use crate::backend::gate::{Gate, Mail};
 use crate::backend::{Backend, Out, forge};
+use crate::coverage::Effect;
 
 impl Backend {
     /// Takes a frame of the honest half.
@@ -36,9 +37,10 @@ impl Backend {
                 let begins =
                     mischief.replaying.take_if(|(of, joined)| *of == session && **joined == *topic);
                 if begins.is_some() && take(&mut mischief.partial_replays) {
-                    return;
+                    return self.effects.add(Effect::PartialReplay);
                 }
                 if take(&mut mischief.twice_replayed) {
+                    self.effects.add(Effect::TwiceReplay);
                     self.emit(session, frame.clone(), now);
                 }
                 self.emit(session, frame.clone(), now);
@@ -72,7 +74,7 @@ impl Backend {
         let mischief = self.mischief();
         let is_heartbeat = envelope.topic == "phoenix";
         if is_heartbeat && mischief.heartless_until.is_some_and(|until| now < until) {
-            return;
+            return self.effects.add(Effect::Heartless);
         }
         let mut envelope = envelope.clone();
         let is_join = is_join_reply(&envelope);
@@ -83,24 +85,31 @@ impl Backend {
         let mut is_changed = shifted.is_some();
         if let Some(payload) = &shifted {
             envelope.body = Body::Json(payload);
+            self.effects.add(Effect::OtherIds);
         }
         let mischief = self.mischief();
         if is_join {
             mischief.replaying = Some((session, envelope.topic.as_ref().into()));
         }
         if take(&mut mischief.lost_replies) {
-            return;
+            return self.effects.add(Effect::LostReply);
         }
         if take(&mut mischief.wrong_refs) {
+            self.effects.add(Effect::WrongRef);
             envelope.msg_ref = Some(forge::UNUSED_REF.into());
             is_changed = true;
         }
+        let mischief = self.mischief();
         let is_held = mischief.gates.get(&session).is_some_and(Gate::holds);
         let late = if is_held { None } else { mischief.late_replies.take() };
+        if late.is_some() {
+            self.effects.add(Effect::LateReply);
+        }
         let frame = if is_changed { forge::encode(vsn, &envelope) } else { frame.clone() };
         match late {
             None if is_join || is_heartbeat => {
                 if take(&mut self.mischief().twice_frames) {
+                    self.effects.add(Effect::TwiceFrame);
                     self.answer(session, frame.clone());
                 }
                 self.answer(session, frame);
@@ -136,6 +145,7 @@ impl Backend {
         let is_snapshot = envelope.event == "presence_state";
         let mut frame = frame.clone();
         if vsn == Vsn::V2 && take(&mut self.mischief().other_join_refs) {
+            self.effects.add(Effect::OtherJoinRef);
             let join_ref = match &envelope.join_ref {
                 Some(_) => None,
                 None => self.server.join_ref(session, &envelope.topic).map(Into::into),
@@ -151,6 +161,7 @@ impl Backend {
         let may_wait = is_snapshot && !is_held && !joins_again;
         match if may_wait { mischief.late_snapshots.take() } else { None } {
             Some(late) => {
+                self.effects.add(Effect::LateSnapshot);
                 let of = Some(envelope.topic.as_ref().into());
                 self.emit_late(session, of, frame, now + late);
             }
@@ -179,6 +190,7 @@ impl Backend {
 
     fn emit_once_or_twice(&mut self, session: SessionId, frame: Frame, now: Instant) {
         if take(&mut self.mischief().twice_frames) {
+            self.effects.add(Effect::TwiceFrame);
             self.emit(session, frame.clone(), now);
         }
         self.emit(session, frame, now);

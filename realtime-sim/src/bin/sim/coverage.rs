@@ -1,86 +1,88 @@
 //! `sim coverage`: what the scenarios of many seeds reach.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-use core::time::Duration;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::time::Instant;
 
-use realtime_sim::{Coverage, Need, Profile, Seed, Table, run as run_scenario};
+use realtime_sim::{Coverage, Need, Profile, Report, Scenario, Seed, Table};
 
-use crate::progress::Progress;
-use crate::source::{SeedRange, profile};
+use crate::failed::{Failed, play};
+use crate::failure;
+use crate::interrupt::{self, Interrupt};
+use crate::pool::Pool;
+use crate::say::say;
+use crate::source::{Origin, SeedRange, profile};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// Which seeds, the end left out.
-    #[arg(long, value_name = "A..B", default_value = "0..20000")]
+    #[arg(long, value_name = "A..B", default_value = "0..20000", allow_hyphen_values = true)]
     seeds: SeedRange,
-    /// What kind of scenarios they make: swarm, calm or storm.
-    #[arg(long, value_parser = profile, default_value = "swarm")]
+    /// What kind of scenarios they make.
+    #[arg(long, value_parser = profile(), default_value = "swarm")]
     profile: Profile,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    // A panic is a finding, and is counted as one.
-    std::panic::set_hook(Box::new(|_| {}));
-    let coverage = cover(arguments);
+    let Arguments { seeds, profile } = *arguments;
+    // Where Ctrl-C cannot be heard, it ends the command.
+    let interrupt = Interrupt::listen().unwrap_or_default();
+    let pool = Pool { seeds, profile, span: None, keep_going: false, interrupt: interrupt.clone() };
+    let Covered { coverage, played, first } = cover(&pool, play);
+    // What a run reached that does not hold to its end says nothing.
+    if let Some((seed, failed)) = first {
+        let origin = Origin::of_seed(Seed(seed), profile);
+        failure::report(&origin, &profile.scenario(Seed(seed)), &failed, &interrupt);
+        return ExitCode::FAILURE;
+    }
     let tables = coverage.tables();
-    for table in &tables {
-        print(table);
+    tables.iter().for_each(print);
+    if interrupt.came() {
+        say!("interrupted after {played} of {} seeds", seeds.count);
+        return ExitCode::from(interrupt::EXIT_CODE);
     }
     let mut is_well = true;
     for table in &tables {
         for (words, _) in table.pick(|cell| cell.is_missing()) {
-            println!("NEVER REACHED  {}: {words}", table.name);
+            say!("NEVER REACHED  {}: {words}", table.name);
             is_well = false;
         }
     }
     for table in &tables {
         for (words, cell) in table.pick(|cell| cell.is_surprise()) {
             let Need::Impossible(why) = cell.need else { continue };
-            println!("REACHED {} TIMES  {}: {words}, though {why}", cell.count, table.name);
+            say!("REACHED {} TIMES  {}: {words}, though {why}", cell.count, table.name);
             is_well = false;
         }
     }
     let (reached, required) = coverage.reached();
-    println!("reached {reached} of {required} that seeds must reach");
+    say!("reached {reached} of {required} that seeds must reach");
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs all seeds on all cores.
-fn cover(arguments: &Arguments) -> Coverage {
-    let SeedRange { first, end } = arguments.seeds;
-    let begun = Instant::now();
-    let next = AtomicU64::new(first);
-    let sum = Mutex::new(Coverage::default());
-    let work = || {
-        let mut mine = Coverage::default();
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
-                break;
-            }
-            mine.merge(&run_scenario(&arguments.profile.scenario(Seed(seed))).coverage);
+/// What the scenarios of many seeds reached together.
+#[derive(Default)]
+struct Covered {
+    coverage: Coverage,
+    played: u64,
+    /// The first seed that failed, if one did.
+    first: Option<(u64, Failed)>,
+}
+
+fn cover(pool: &Pool, play: impl Fn(&Scenario) -> (Report, Option<Failed>) + Sync) -> Covered {
+    let mut covered = Covered::default();
+    pool.play_with(play, |seed, report, failed| {
+        covered.coverage.merge(&report.coverage);
+        covered.played += 1;
+        let is_first = covered.first.as_ref().is_none_or(|(first, _)| seed < *first);
+        if let Some(failed) = failed.filter(|_| is_first) {
+            covered.first = Some((seed, failed));
         }
-        sum.lock().expect("no worker panics").merge(&mine);
-    };
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let mut progress = Progress::new(end - first, None);
-        while handles.iter().any(|handle| !handle.is_finished()) {
-            std::thread::sleep(Duration::from_millis(50));
-            progress.show(next.load(Ordering::Relaxed).min(end) - first, begun.elapsed());
-        }
-        progress.clear();
     });
-    sum.into_inner().expect("no worker panics")
+    covered
 }
 
 /// Prints a table: a list in columns of words and counts, or a matrix.
 fn print(table: &Table) {
-    println!("{}", table.name);
+    say!("{}", table.name);
     let cells = |row: usize| {
         let width = table.columns.len();
         table.cells[row * width..(row + 1) * width].iter().map(|cell| match cell.need {
@@ -91,21 +93,19 @@ fn print(table: &Table) {
         })
     };
     let first = table.rows.iter().map(|row| row.chars().count()).max().unwrap_or_default();
+    let line = |row: &str, cells: &mut dyn Iterator<Item = String>| {
+        let columns = table.columns.iter().zip(cells);
+        let columns =
+            columns.map(|(column, cell)| format!("  {cell:>width$}", width = width(column)));
+        say!("  {row:first$}{}", columns.collect::<String>());
+    };
     if table.columns.len() > 1 {
-        print!("  {:first$}", "");
-        for column in &table.columns {
-            print!("  {column:>width$}", width = width(column));
-        }
-        println!();
+        line("", &mut table.columns.iter().cloned());
     }
     for (at, row) in table.rows.iter().enumerate() {
-        print!("  {row:first$}");
-        for (column, cell) in table.columns.iter().zip(cells(at)) {
-            print!("  {cell:>width$}", width = width(column));
-        }
-        println!();
+        line(row, &mut cells(at));
     }
-    println!();
+    say!("");
 }
 
 /// As wide as the word of the column, and as the widest count.
@@ -119,5 +119,35 @@ fn short(count: u64) -> String {
         0..100_000 => count.to_string(),
         100_000..10_000_000 => format!("{}k", count / 1_000),
         _ => format!("{:.1}M", count as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use realtime_sim::run;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_that_fails_is_not_lost_among_those_that_are_counted() {
+        let pool = Pool {
+            seeds: "0..60".parse().expect("seeds"),
+            profile: Profile::Swarm,
+            span: None,
+            keep_going: false,
+            interrupt: Interrupt::default(),
+        };
+        let fail_from = |first: u64| {
+            move |scenario: &Scenario| {
+                let failed = (scenario.seed.0 >= first).then(|| Failed::made_up(scenario));
+                (run(scenario), failed)
+            }
+        };
+        let covered = cover(&pool, fail_from(40));
+        let first = covered.first.map(|(seed, failed)| (seed, failed.to_string()));
+        assert_eq!(first, Some((40, "G1: made up (at 0.000s)".into())));
+        let covered = cover(&pool, fail_from(60));
+        assert!(covered.first.is_none() && covered.played == 60);
+        assert!(covered.coverage.reached().0 > 0);
     }
 }

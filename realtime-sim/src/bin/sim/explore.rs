@@ -5,10 +5,13 @@ use std::time::Instant;
 
 use realtime_sim::{Beginning, Exploration, Explored, PathError};
 
+use crate::failed::{Failed, legend, watch};
+use crate::say::say;
+
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// How many steps a sequence has at most.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     depth: u32,
     /// How many faults a sequence has at most.
     #[arg(long, default_value_t = 2)]
@@ -30,36 +33,31 @@ fn beginning(word: &str) -> Result<Beginning, String> {
         .ok_or_else(|| format!("a world begins {}", Beginning::ALL.map(Beginning::word).join(", ")))
 }
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     let chosen = Beginning::ALL.into_iter().filter(|it| arguments.begin.is_none_or(|b| b == *it));
-    std::panic::set_hook(Box::new(|_| {}));
     for begin in chosen {
-        let exploration = match exploration(arguments, begin) {
-            Ok(exploration) => exploration,
-            Err(mistake) => {
-                eprintln!("error: {mistake}");
-                return ExitCode::from(2);
-            }
-        };
+        let exploration =
+            exploration(arguments, begin).map_err(|mistake: PathError| mistake.to_string())?;
         if let Some(path) = &arguments.path {
-            return replay(&exploration, path);
+            return replay(&exploration, path).map_err(|mistake| mistake.to_string());
         }
         let started = Instant::now();
-        let explored = exploration.run(|so_far| report(begin, so_far, started));
+        let (explored, panic) = watch(|| exploration.run(|so_far| report(begin, so_far, started)));
         if let Some(failure) = explored.failure {
-            println!("failed: {}", failure.finding);
+            let cast = &exploration.begin.cast;
+            say!("failed: {}", Failed::of(&failure.finding, cast, panic.as_ref()));
             let choices =
                 arguments.choices.as_ref().map(|choices| format!(" --choices '{choices}'"));
-            println!(
+            say!(
                 "cargo sim explore --begin {}{} --path '{}'",
                 begin.word(),
                 choices.unwrap_or_default(),
                 failure.path
             );
-            return ExitCode::FAILURE;
+            return Ok(ExitCode::FAILURE);
         }
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 fn exploration(arguments: &Arguments, begin: Beginning) -> Result<Exploration, PathError> {
@@ -74,7 +72,7 @@ fn exploration(arguments: &Arguments, begin: Beginning) -> Result<Exploration, P
 }
 
 fn report(begin: Beginning, explored: &Explored, started: Instant) {
-    println!(
+    say!(
         "{:<8} depth {}: {} states, {} steps tried, {} merged, {} events, {:.1} s",
         begin.word(),
         explored.depth,
@@ -86,19 +84,16 @@ fn report(begin: Beginning, explored: &Explored, started: Instant) {
     );
 }
 
-fn replay(exploration: &Exploration, path: &str) -> ExitCode {
-    match exploration.replay(path, |line| println!("{line}")) {
-        Ok(None) => {
-            println!("ok");
-            ExitCode::SUCCESS
-        }
-        Ok(Some(finding)) => {
-            println!("failed: {finding}");
-            ExitCode::FAILURE
-        }
-        Err(mistake) => {
-            eprintln!("error: {mistake}");
-            ExitCode::from(2)
-        }
+fn replay(exploration: &Exploration, path: &str) -> Result<ExitCode, PathError> {
+    let cast = &exploration.begin.cast;
+    // In silence first: a path that does not exist has no trace.
+    watch(|| exploration.replay(path, |_| {})).0?;
+    legend(cast).iter().for_each(|line| say!("{line}"));
+    let (finding, panic) = watch(|| exploration.replay(path, |line| say!("{line}")));
+    if let Some(finding) = finding? {
+        say!("failed: {}", Failed::of(&finding, cast, panic.as_ref()));
+        return Ok(ExitCode::FAILURE);
     }
+    say!("ok");
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,14 +1,17 @@
 //! The `sim` command: worlds from seeds and from files.
-#![allow(clippy::print_stdout, reason = "a command prints")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a command is a program")]
 
 mod coverage;
 mod explore;
+mod failed;
 mod failure;
 mod interrupt;
+mod made;
+mod pool;
 mod progress;
 mod replay;
 mod run;
+mod say;
 mod shrink;
 mod source;
 mod speed;
@@ -36,7 +39,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Make the scenario of a failing seed as small as it still fails.
     Shrink(shrink::Arguments),
-    /// Count what the scenarios of many seeds reach, and fail if something was never reached.
+    /// Count what the scenarios of many seeds reach; fail if something does not hold or was never
+    /// reached.
     Coverage(coverage::Arguments),
     /// Draw a run as a page: lanes, frames as arrows, states as colours, faults.
     Timeline(timeline::Arguments),
@@ -51,15 +55,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    failed::listen();
+    let ended = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Shrink(arguments) => shrink::run(&arguments),
-        Command::Coverage(arguments) => coverage::run(&arguments),
+        Command::Coverage(arguments) => Ok(coverage::run(&arguments)),
         Command::Timeline(arguments) => timeline::run(&arguments),
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Explore(arguments) => explore::run(&arguments),
         Command::Zoo(arguments) => zoo::run(&arguments),
-        Command::Speed(arguments) => speed::run(&arguments),
-    }
+        Command::Speed(arguments) => Ok(speed::run(&arguments)),
+    };
+    ended.unwrap_or_else(|mistake| {
+        say::tell!("error: {mistake}");
+        ExitCode::from(2)
+    })
 }

@@ -2,48 +2,41 @@
 
 use std::process::ExitCode;
 
-use realtime_sim::{Profile, run as run_scenario, run_traced};
+use realtime_sim::{run as run_scenario, run_traced};
 
-use crate::source::{Source, profile};
+use crate::failed::{Failed, legend, watch};
+use crate::say::say;
+use crate::source::Origin;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// A seed, or the file of a scenario.
-    source: Source,
-    /// What kind of scenario a seed makes.
-    #[arg(long, value_parser = profile, default_value = "swarm")]
-    profile: Profile,
+    #[command(flatten)]
+    origin: Origin,
     /// Print every change.
     #[arg(long)]
     trace: bool,
 }
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let scenario = match arguments.source.scenario(arguments.profile) {
-        Ok(scenario) => scenario,
-        Err(mistake) => {
-            eprintln!("error: {mistake}");
-            return ExitCode::from(2);
-        }
-    };
-    std::panic::set_hook(Box::new(|_| {}));
-    println!("{scenario}");
-    let report = if arguments.trace {
-        run_traced(&scenario, |line| println!("{line}"))
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
+    let scenario = arguments.origin.scenario()?;
+    say!("{scenario}");
+    let (report, panic) = if arguments.trace {
+        legend(&scenario.cast).iter().for_each(|line| say!("{line}"));
+        watch(|| run_traced(&scenario, |line| say!("{line}")))
     } else {
-        run_scenario(&scenario)
+        watch(|| run_scenario(&scenario))
     };
-    println!(
+    say!(
         "{} events in {:.1} simulated seconds, trace hash {:016x}",
         report.events,
         report.simulated.as_secs_f64(),
         report.hash,
     );
-    if let Some(finding) = report.finding {
-        println!("failed: {finding}");
-        return ExitCode::FAILURE;
+    if let Some(finding) = &report.finding {
+        say!("failed: {}", Failed::of(finding, &scenario.cast, panic.as_ref()));
+        return Ok(ExitCode::FAILURE);
     }
     let live = report.time_to_live.unwrap_or_default();
-    println!("ok: everything was live {:.3} s after the healing", live.as_secs_f64());
-    ExitCode::SUCCESS
+    say!("ok: everything was live {:.3} s after the healing", live.as_secs_f64());
+    Ok(ExitCode::SUCCESS)
 }

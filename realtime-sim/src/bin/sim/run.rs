@@ -1,41 +1,50 @@
 //! `sim run`: the scenarios of many seeds, on all cores, until one fails.
 
-use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::time::Instant;
 
-use realtime_sim::{Finding, Profile, Report, Seed, run as run_scenario};
+use realtime_sim::{Profile, Report, Seed};
 
+use crate::failed::Failed;
 use crate::failure;
 use crate::interrupt::{self, Interrupt};
-use crate::progress::Progress;
-use crate::source::{SeedRange, profile};
+use crate::pool::Pool;
+use crate::say::say;
+use crate::source::{Origin, SeedRange, profile};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// Which seeds, the end left out; the first thousand, or with --minutes as many as there is
     /// time for.
-    #[arg(long, value_name = "A..B")]
+    #[arg(long, value_name = "A..B", allow_hyphen_values = true)]
     seeds: Option<SeedRange>,
-    /// What kind of scenarios they make: swarm, calm or storm.
-    #[arg(long, value_parser = profile, default_value = "swarm")]
+    /// What kind of scenarios they make.
+    #[arg(long, value_parser = profile(), default_value = "swarm")]
     profile: Profile,
-    /// Stop after so long, wherever it is.
-    #[arg(long, value_name = "M")]
-    minutes: Option<u64>,
+    /// Stop after so long, wherever it is; parts of minutes count, too.
+    #[arg(long, value_name = "M", value_parser = minutes, allow_hyphen_values = true)]
+    minutes: Option<Duration>,
     /// Go on when a seed fails, and list all that do.
     #[arg(long)]
     keep_going: bool,
 }
 
+/// Reads a number of minutes.
+fn minutes(word: &str) -> Result<Duration, String> {
+    let number = word.parse::<f64>().ok();
+    let span = number.and_then(|minutes| Duration::try_from_secs_f64(60.0 * minutes).ok());
+    span.filter(|span| *span > Duration::ZERO).ok_or_else(|| {
+        "that is no time to play in; write a number above 0 that a clock can count, as 0.5 or 90"
+            .into()
+    })
+}
+
 impl Arguments {
-    fn seeds(&self) -> Range<u64> {
+    fn seeds(&self) -> SeedRange {
         let usual = if self.minutes.is_some() { u64::MAX } else { 1_000 };
-        self.seeds.map_or(0..usual, |seeds| seeds.first..seeds.end)
+        self.seeds.unwrap_or(SeedRange { first: 0, count: usual })
     }
 }
 
@@ -49,17 +58,17 @@ struct Sum {
     hash: u64,
     times_to_live: Vec<(Duration, u64)>,
     /// Every failing run by its seed.
-    failed: BTreeMap<u64, Finding>,
+    failed: BTreeMap<u64, Failed>,
 }
 
 impl Sum {
-    fn add(&mut self, seed: u64, report: Report) {
+    fn add(&mut self, seed: u64, report: &Report, failed: Option<Failed>) {
         self.seeds += 1;
         self.events += report.events;
         self.client_time += report.simulated * report.actors as u32;
         self.hash = self.hash.wrapping_add(report.hash ^ Seed(seed).child("sum", 0).0);
         self.times_to_live.extend(report.time_to_live.map(|time| (time, seed)));
-        self.failed.extend(report.finding.map(|finding| (seed, finding)));
+        self.failed.extend(failed.map(|failed| (seed, failed)));
     }
 
     /// The time to live that this part of the runs did not exceed.
@@ -70,101 +79,50 @@ impl Sum {
     }
 }
 
-/// What the workers of a run share.
-struct Work {
-    profile: Profile,
-    until: Option<Instant>,
-    interrupt: Interrupt,
-    next: AtomicU64,
-    /// Seeds from here on are not run: one before them failed. Those before it are, so that the
-    /// first that fails is the same however many workers there are.
-    end: AtomicU64,
-    keep_going: bool,
-    sum: Mutex<Sum>,
-}
-
-impl Work {
-    fn work(&self) {
-        let mut mine = Vec::new();
-        loop {
-            let seed = self.next.fetch_add(1, Ordering::Relaxed);
-            let late = self.until.is_some_and(|until| Instant::now() >= until);
-            if seed >= self.end.load(Ordering::Relaxed) || late || self.interrupt.came() {
-                break;
-            }
-            let report = run_scenario(&self.profile.scenario(Seed(seed)));
-            if report.finding.is_some() && !self.keep_going {
-                self.end.fetch_min(seed, Ordering::Relaxed);
-            }
-            mine.push((seed, report));
-            if mine.len() == 64 {
-                self.hand_in(&mut mine);
-            }
-        }
-        self.hand_in(&mut mine);
-    }
-
-    fn hand_in(&self, reports: &mut Vec<(u64, Report)>) {
-        let mut sum = self.sum.lock().expect("no worker panics");
-        reports.drain(..).for_each(|(seed, report)| sum.add(seed, report));
-    }
-}
-
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let seeds = arguments.seeds();
-    // A panic is a finding; its text is told with it.
-    std::panic::set_hook(Box::new(|_| {}));
-    let begun = Instant::now();
-    let span = arguments.minutes.map(|minutes| Duration::from_secs(60 * minutes));
-    let work = Work {
-        profile: arguments.profile,
-        until: span.map(|span| begun + span),
-        interrupt: Interrupt::listen().unwrap_or_default(),
-        next: AtomicU64::new(seeds.start),
-        end: AtomicU64::new(seeds.end),
-        keep_going: arguments.keep_going,
-        sum: Mutex::default(),
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
+    let Arguments { profile, minutes, keep_going, .. } = *arguments;
+    // Where Ctrl-C cannot be heard, it ends the command.
+    let interrupt = Interrupt::listen().unwrap_or_default();
+    let pool = Pool {
+        seeds: arguments.seeds(),
+        profile,
+        span: minutes,
+        keep_going,
+        interrupt: interrupt.clone(),
     };
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(|| work.work())).collect();
-        let mut progress = Progress::new(seeds.end - seeds.start, span);
-        while handles.iter().any(|handle| !handle.is_finished()) {
-            std::thread::sleep(Duration::from_millis(50));
-            let next = work.next.load(Ordering::Relaxed).min(seeds.end);
-            progress.show(next - seeds.start, begun.elapsed());
-        }
-        progress.clear();
-    });
-    let Work { interrupt, sum, .. } = work;
-    let mut sum = sum.into_inner().expect("no worker panics");
-    sum.times_to_live.sort_unstable();
-    print(&sum, arguments.profile, begun.elapsed());
-    if arguments.keep_going {
-        sum.failed.iter().for_each(|(seed, finding)| println!("seed {seed} fails: {finding}"));
+    let begun = Instant::now();
+    let mut sum = Sum::default();
+    pool.play(|seed, report, failed| sum.add(seed, &report, failed));
+    if sum.seeds == 0 && !interrupt.came() {
+        return Err("no seed was played in so short a time; give it more --minutes".into());
     }
-    if let Some((seed, finding)) = sum.failed.first_key_value() {
-        let scenario = arguments.profile.scenario(Seed(*seed));
-        failure::tell(&format!("seed {seed}"), &scenario, finding, &interrupt);
-        return ExitCode::FAILURE;
+    sum.times_to_live.sort_unstable();
+    print(&sum, profile, begun.elapsed());
+    if keep_going {
+        sum.failed.iter().for_each(|(seed, failed)| say!("seed {seed} fails: {failed}"));
+    }
+    if let Some((seed, failed)) = sum.failed.first_key_value() {
+        let origin = Origin::of_seed(Seed(*seed), profile);
+        failure::report(&origin, &profile.scenario(Seed(*seed)), failed, &interrupt);
+        return Ok(ExitCode::FAILURE);
     }
     if interrupt.came() {
-        println!("interrupted");
-        return ExitCode::from(interrupt::EXIT_CODE);
+        say!("interrupted");
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print(sum: &Sum, profile: Profile, took: Duration) {
     let secs = took.as_secs_f64();
-    println!("seeds run        {:>14}  profile {}", sum.seeds, profile.word());
-    println!("events           {:>14}  {:.0} a second", sum.events, sum.events as f64 / secs);
-    println!("client-hours     {:>14.1}", sum.client_time.as_secs_f64() / 3_600.0);
-    println!("took             {secs:>13.1}s");
+    say!("seeds run        {:>14}  profile {}", sum.seeds, profile.word());
+    say!("events           {:>14}  {:.0} a second", sum.events, sum.events as f64 / secs);
+    say!("client-hours     {:>14.1}", sum.client_time.as_secs_f64() / 3_600.0);
+    say!("took             {secs:>13.1}s");
     // The same on every platform, in debug and in release builds.
-    println!("trace hash     {:016x}", sum.hash);
+    say!("trace hash     {:016x}", sum.hash);
     for (name, part) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
         let (time, seed) = sum.quantile(part);
-        println!("time to live {name} {:>13.3}s  (seed {seed})", time.as_secs_f64());
+        say!("time to live {name} {:>13.3}s  (seed {seed})", time.as_secs_f64());
     }
 }

@@ -8,6 +8,8 @@ use realtime_proto::supabase::JoinConfig;
 use realtime_proto::{ChannelConfig, ChannelEvent, ChannelId, Client, Config, Event, Payload};
 use realtime_sim::{Network, World};
 
+use crate::say::say;
+
 /// How many rooms, with two clients each, talk.
 const ROOMS: usize = 10;
 /// How many broadcasts of each client are under way.
@@ -19,13 +21,18 @@ const IDLE_HOURS: u64 = 100;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// How long talking is measured.
-    #[arg(long, value_name = "S", default_value_t = 3)]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 3,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     seconds: u64,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (events, took) = talk(Duration::from_secs(arguments.seconds));
-    println!(
+    say!(
         "talking: {:>10.0} protocol events a second of processor time ({} clients; a frame that a \
          server or a client takes, an event that an application is told, a timeout)",
         events as f64 / took.as_secs_f64(),
@@ -33,7 +40,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     );
     let took = rest();
     let hours = (IDLE as u64 * IDLE_HOURS) as f64;
-    println!(
+    say!(
         "idle:    {:>10.0} client-hours a minute of processor time ({IDLE} clients with \
          heartbeats, {IDLE_HOURS} hours)",
         hours / took.as_secs_f64() * 60.0,

@@ -3,41 +3,35 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use realtime_sim::{Profile, timeline};
+use realtime_sim::timeline;
 
-use crate::source::{Source, profile};
+use crate::failed::{play, watch};
+use crate::made;
+use crate::say::{say, tell};
+use crate::source::Origin;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// A seed, or the file of a scenario.
-    source: Source,
-    /// What kind of scenario a seed makes.
-    #[arg(long, value_parser = profile, default_value = "swarm")]
-    profile: Profile,
-    /// Where the page goes.
-    #[arg(short, long, value_name = "FILE", default_value = "timeline.html")]
-    output: PathBuf,
+    #[command(flatten)]
+    origin: Origin,
+    /// Where the page goes; beside what cargo makes when left out.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let scenario = match arguments.source.scenario(arguments.profile) {
-        Ok(scenario) => scenario,
-        Err(mistake) => {
-            eprintln!("error: {mistake}");
-            return ExitCode::from(2);
-        }
-    };
-    std::panic::set_hook(Box::new(|_| {}));
-    let page = timeline(&arguments.source.name(), &scenario);
-    let path = arguments.output.display();
-    match std::fs::write(&arguments.output, page) {
-        Ok(()) => {
-            println!("{path}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {path} cannot be written: {error}");
-            ExitCode::from(2)
-        }
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
+    let origin = &arguments.origin;
+    let scenario = origin.scenario()?;
+    let (page, _) = watch(|| timeline(&origin.name(), &scenario));
+    let path = arguments.output.clone().unwrap_or_else(|| made::path(&origin.file("html")));
+    if let Err(error) = made::write(&path, &page) {
+        tell!("error: {error}");
+        return Ok(ExitCode::FAILURE);
     }
+    say!("{}", path.display());
+    if let (_, Some(failed)) = play(&scenario) {
+        tell!("failed: {failed}");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
 }

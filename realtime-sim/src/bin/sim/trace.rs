@@ -2,42 +2,37 @@
 
 use std::process::ExitCode;
 
-use realtime_sim::{Profile, run_recorded};
+use realtime_sim::run_recorded;
 
-use crate::source::{Source, profile};
+use crate::failed::{Failed, legend, watch};
+use crate::say::{say, tell};
+use crate::source::Origin;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// A seed, or the file of a scenario.
-    source: Source,
-    /// What kind of scenario a seed makes.
-    #[arg(long, value_parser = profile, default_value = "swarm")]
-    profile: Profile,
+    #[command(flatten)]
+    origin: Origin,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let scenario = match arguments.source.scenario(arguments.profile) {
-        Ok(scenario) => scenario,
-        Err(mistake) => {
-            eprintln!("error: {mistake}");
-            return ExitCode::from(2);
-        }
-    };
-    std::panic::set_hook(Box::new(|_| {}));
-    let (report, records) = run_recorded(&scenario);
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
+    let scenario = arguments.origin.scenario()?;
+    let ((report, records), panic) = watch(|| run_recorded(&scenario));
+    if !arguments.json {
+        legend(&scenario.cast).iter().for_each(|line| say!("{line}"));
+    }
     for record in &records {
         if arguments.json {
-            println!("{}", record.to_json());
+            say!("{}", record.to_json());
         } else {
-            println!("{record}");
+            say!("{record}");
         }
     }
-    if let Some(finding) = report.finding {
-        eprintln!("failed: {finding}");
-        return ExitCode::FAILURE;
+    if let Some(finding) = &report.finding {
+        tell!("failed: {}", Failed::of(finding, &scenario.cast, panic.as_ref()));
+        return Ok(ExitCode::FAILURE);
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }

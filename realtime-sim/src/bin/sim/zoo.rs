@@ -10,14 +10,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use realtime_sim::{Scenario, Seed, run as run_scenario, shrink};
+use realtime_sim::{Scenario, Seed};
+
+use crate::failed::play;
+use crate::failure;
+use crate::interrupt::Interrupt;
+use crate::say::{say, tell};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The bugs to look for, by the names of their patches; all of them when none is named.
     names: Vec<String>,
     /// How many seeds are tried for each bug.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// Only see whether every patch applies and compiles.
     #[arg(long)]
@@ -46,24 +51,14 @@ struct Found {
     small: Scenario,
 }
 
-/// After so many runs a scenario is small enough.
-const SHRINK_RUNS_MAX: u32 = 3_000;
-
 type Outcome<T> = Result<T, String>;
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    std::panic::set_hook(Box::new(|_| {}));
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     if let Some(from) = arguments.hunt_from {
-        return hunt_here(from, arguments.seeds);
+        return Ok(hunt_here(from, arguments.seeds));
     }
-    match visit(arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    let is_well = visit(arguments)?;
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Looks for every bug that was asked for; tells whether each was found.
@@ -72,11 +67,12 @@ fn visit(arguments: &Arguments) -> Outcome<bool> {
     let scratch = Scratch::new()?;
     let mut table = Vec::new();
     for bug in &bugs {
+        tell!("{}: is applied", bug.name);
         let outcome = scratch.with(bug, || {
             if arguments.check {
-                scratch.check().map(|()| None)
+                scratch.check(bug).map(|()| None)
             } else {
-                scratch.hunt(arguments.seeds)
+                scratch.hunt(bug, arguments.seeds)
             }
         });
         let (what, well) = match &outcome {
@@ -88,11 +84,11 @@ fn visit(arguments: &Arguments) -> Outcome<bool> {
             Ok(None) => (format!("not found in {} seeds", arguments.seeds), false),
             Err(error) => (error.clone(), false),
         };
-        println!("{:<52} {what}", bug.name);
+        say!("{:<52} {what}", bug.name);
         table.push((bug, well, outcome.ok().flatten()));
     }
     let found = table.iter().filter(|(_, well, _)| *well).count();
-    println!("{found} of {}", table.len());
+    say!("{found} of {}", table.len());
     if arguments.write {
         let path = workspace().join("realtime-sim/ZOO.md");
         fs::write(&path, page(&table)).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -229,24 +225,28 @@ impl Scratch {
         command
     }
 
-    fn check(&self) -> Outcome<()> {
+    fn check(&self, bug: &Bug) -> Outcome<()> {
+        tell!("{}: is compiled", bug.name);
         let checked = output(&mut self.cargo("check"));
         checked.map(drop).map_err(|error| format!("does not compile: {error}"))
     }
 
     /// Plays seeds until one fails that does not fail without the patch.
-    fn hunt(&self, seeds: u64) -> Outcome<Option<Found>> {
+    fn hunt(&self, bug: &Bug, seeds: u64) -> Outcome<Option<Found>> {
+        tell!("{}: is built", bug.name);
         let mut build = self.cargo("build");
         build.args(["--release", "--features", "cli", "--bin", "sim"]);
         output(&mut build).map_err(|error| format!("does not compile: {error}"))?;
         let sim = self.target.join("release/sim");
         let mut from = 0;
         while from < seeds {
+            tell!("{}: is hunted in seeds {from}..{seeds}", bug.name);
             let mut hunt = Command::new(&sim);
             hunt.args(["zoo", "--hunt-from", &from.to_string(), "--seeds", &seeds.to_string()]);
             let Some(found) = parse(&output(&mut hunt)?) else { break };
             let played = [&Scenario::of_seed(Seed(found.seed)), &found.small];
-            if played.iter().all(|scenario| run_scenario(scenario).finding.is_none()) {
+            let is_well = |scenario: &Scenario| play(scenario).1.is_none();
+            if played.iter().all(|scenario| is_well(scenario)) {
                 return Ok(Some(found));
             }
             from = found.seed + 1;
@@ -259,12 +259,9 @@ impl Scratch {
 fn hunt_here(from: u64, to: u64) -> ExitCode {
     for seed in from..to {
         let scenario = Scenario::of_seed(Seed(seed));
-        if let Some(finding) = run_scenario(&scenario).finding {
-            let fails = |scenario: &Scenario| {
-                run_scenario(scenario).finding.is_some_and(|found| found.rule == finding.rule)
-            };
-            let (small, _) = shrink(&scenario, SHRINK_RUNS_MAX, fails);
-            println!("{seed} {}\n{small}", finding.rule);
+        if let (_, Some(failed)) = play(&scenario) {
+            let (small, _) = failure::smallest(&scenario, failed.rule, &Interrupt::default());
+            say!("{seed} {}\n{}", failed.rule, small.to_string().trim_end());
             break;
         }
     }
