@@ -338,3 +338,99 @@ fn row_changes_that_stop_without_a_word_come_back_with_one() {
     assert!(rig.sent_to(alice)[0].contains("Subscribed to PostgreSQL"));
     assert_eq!(rig.server.change(&change, rig.now), 1);
 }
+
+#[test]
+fn what_a_join_that_waited_brings_is_behind_the_older_mail_of_its_session() {
+    let mut rig = Rig::with(ServerConfig {
+        subscribed_after: Duration::from_secs(3),
+        idle_after: None,
+        ..ServerConfig::default()
+    });
+    let (alice, ben) = (rig.open(V2), rig.open(V2));
+    rig.join(alice, "realtime:a", "{}");
+    rig.join(ben, "realtime:a", "{}");
+    rig.insert("realtime:d", 1);
+    rig.send(
+        alice,
+        &format!(
+            r#"["2","2","realtime:d","phx_join",{{"config":{{"private":true,
+                "broadcast":{{"replay":{{"since":0}}}},"presence":{{"enabled":true}},{TODOS},
+                "postgres_changes_options":{{"wait":true}}}}}}]"#
+        ),
+    );
+    // While the join holds the session: a push and a heartbeat of alice, a broadcast of ben.
+    let send = |from: &str| {
+        format!(
+            r#"["1","{from}","realtime:a","broadcast",{{"type":"broadcast","event":"{from}","payload":{{}}}}]"#
+        )
+    };
+    rig.send(ben, &send("ben"));
+    rig.send(alice, r#"[null,"4","phoenix","heartbeat",{}]"#);
+    rig.send(
+        alice,
+        r#"["2","5","realtime:d","presence",{"type":"presence","event":"track","payload":{}}]"#,
+    );
+    assert_eq!(rig.sent_to(alice), Vec::<String>::new());
+    rig.wait(Duration::from_secs(3));
+    let sent = rig.sent_to(alice);
+    let place = |what: &str| sent.iter().position(|text| text.contains(what)).expect(what);
+    // The process of the session answers joins and heartbeats itself; what channels send to it
+    // comes in the order in which it was sent.
+    let order = [
+        place(r#"["2","2","realtime:d","phx_reply""#),
+        place(r#""event":"ben""#),
+        place(r#"[null,"4","phoenix","phx_reply""#),
+        place(r#""replayed":true"#),
+        place(r#""presence_state""#),
+        place(r#"["2","5","realtime:d","phx_reply""#),
+    ];
+    assert!(order.is_sorted(), "{sent:#?}");
+}
+
+#[test]
+fn the_end_of_an_older_join_is_the_first_behind_the_reply_of_one_that_waited() {
+    let mut rig = Rig::with(ServerConfig {
+        subscribed_after: Duration::from_secs(3),
+        idle_after: None,
+        ..ServerConfig::default()
+    });
+    let (alice, ben) = (rig.open(V2), rig.open(V2));
+    rig.join(alice, "realtime:a", "{}");
+    rig.join(alice, "realtime:d", "{}");
+    rig.join(ben, "realtime:a", "{}");
+    rig.send(alice, &wait_join(r#"{"wait":true}"#).replace(r#"["1","1""#, r#"["3","3""#));
+    rig.send(
+        ben,
+        r#"["1","7","realtime:a","broadcast",{"type":"broadcast","event":"e","payload":{}}]"#,
+    );
+    rig.wait(Duration::from_secs(3));
+    let sent = rig.sent_to(alice);
+    assert!(sent[0].starts_with(r#"["3","3","realtime:d","phx_reply""#), "{sent:#?}");
+    assert_eq!(sent[1], r#"["1","1","realtime:d","phx_close",{}]"#);
+    assert!(sent[2].contains(r#""event":"e""#), "{sent:#?}");
+}
+
+#[test]
+fn who_joins_again_behind_a_join_that_waited_hears_that_its_older_self_went() {
+    let mut rig = Rig::with(ServerConfig {
+        subscribed_after: Duration::from_secs(3),
+        idle_after: None,
+        ..ServerConfig::default()
+    });
+    let alice = rig.open(V2);
+    rig.join(alice, "realtime:p", r#"{"presence":{"enabled":true,"key":"alice"}}"#);
+    rig.send(alice, &wait_join(r#"{"wait":true}"#).replace(r#"["1","1""#, r#"["2","2""#));
+    rig.presence(alice, "3", r#"{"type":"presence","event":"track","payload":{}}"#);
+    rig.send(
+        alice,
+        r#"["4","4","realtime:p","phx_join",{"config":{"presence":{"enabled":true,"key":"alice"}}}]"#,
+    );
+    rig.wait(Duration::from_secs(3));
+    let sent = rig.sent_to(alice);
+    let diffs = sent.iter().filter(|text| text.contains("presence_diff")).map(|text| payload(text));
+    let [came, went] = diffs.collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!(came["joins"], went["leaves"]);
+    assert!(came["joins"]["alice"].is_object(), "{came}");
+    let place = |what: &str| sent.iter().position(|text| text.contains(what)).expect(what);
+    assert!(place(r#"["4","4","realtime:p","phx_reply""#) < place("presence_diff"));
+}
