@@ -303,7 +303,7 @@ impl Server {
                 None
             }
             Postgres::Subscribing { outcome: Err(message), .. } => Some(message),
-            other @ (Postgres::Off | Postgres::Failed) => {
+            other @ (Postgres::Off | Postgres::Waiting { .. } | Postgres::Failed) => {
                 supabase.postgres = other;
                 return;
             }

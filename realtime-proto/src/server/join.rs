@@ -241,6 +241,7 @@ impl Server {
         let (topic, stored_ref) = (&*topic, stored_ref.as_deref());
         let postgres = match request.asked.outcome {
             None => Postgres::Off,
+            Some(Ok(bindings)) if self.is_database_away => Postgres::Waiting { bindings },
             Some(outcome) => Postgres::Subscribing {
                 timer: self.timers.arm(
                     self.now + admission.subscribed_after,
@@ -249,6 +250,7 @@ impl Server {
                 outcome,
             },
         };
+        let asks_in_vain = matches!(postgres, Postgres::Waiting { .. });
         let rights = standing.rights;
         let channel = Channel {
             join_ref: stored_ref.map(Into::into),
@@ -287,6 +289,9 @@ impl Server {
                 .get(topic)
                 .map_or_else(empty_row, |rooms| rooms.room(request.private).presences.state());
             self.send(id, &push_of(stored_ref, topic, "presence_state", &state));
+        }
+        if asks_in_vain {
+            self.tell_database_away(id, topic);
         }
         if request.replication_ready {
             self.await_replication(id, topic);
@@ -331,6 +336,9 @@ impl Server {
             Wanted::Nonsense => {
                 return Err("UnableToReplayMessages: Replay params are not valid".into());
             }
+            Wanted::Replay(_) if self.is_database_away => {
+                return Err("UnableToReplayMessages: Realtime was unable to replay messages".into());
+            }
             Wanted::Nothing | Wanted::Replay(_) => {}
         }
         self.check_wait(&request)?;
@@ -343,7 +351,7 @@ impl Server {
             return Ok(());
         };
         let subscribed_after = self.config.subscribed_after;
-        if subscribed_after > timeout {
+        if subscribed_after > timeout || self.is_database_away {
             let reason = format!(
                 "PostgresChangesSubscribeTimeout: Timed out after {}ms waiting for the \
                  postgres_changes subscription",

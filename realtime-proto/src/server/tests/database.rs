@@ -411,6 +411,65 @@ fn the_end_of_an_older_join_is_the_first_behind_the_reply_of_one_that_waited() {
 }
 
 #[test]
+fn row_changes_wait_for_a_database_that_is_away_and_nothing_is_replayed() {
+    let mut rig = Rig::new();
+    let (live, asks) = (rig.open(V2), rig.open(V2));
+    rig.insert("realtime:d", 1);
+    rig.join(live, "realtime:d", &format!("{{{TODOS}}}"));
+    rig.wait(Duration::from_millis(100));
+    rig.sent();
+    rig.server.stop_database(rig.now);
+    let away = json(
+        r#"{"message":"Too many database timeouts","status":"error","extension":"postgres_changes","channel":"d"}"#,
+    );
+    assert_eq!(payload(&rig.sent_to(live)[0]), away);
+    rig.server.stop_database(rig.now);
+    assert_eq!(rig.sent(), [], "it is away already");
+    rig.send(asks, &format!(r#"["1","1","realtime:d","phx_join",{{"config":{{{TODOS}}}}}]"#));
+    let sent = rig.sent_to(asks);
+    assert!(sent[0].contains(r#""status":"ok""#));
+    assert_eq!(payload(&sent[1]), away);
+    let todo = row_change(r#"{"table":"todos","type":"INSERT","record":{"id":1}}"#);
+    rig.wait(Duration::from_secs(60));
+    assert_eq!(rig.server.change(&todo, rig.now), 0);
+    let late = rig.open(V2);
+    rig.send(
+        late,
+        &format!(
+            r#"["1","1","realtime:d","phx_join",{{"config":{}}}]"#,
+            private(r#""replay":{"since":0}"#)
+        ),
+    );
+    rig.wait(Duration::from_secs(5));
+    let refusal = payload(&rig.sent_to(late)[0]);
+    assert_eq!(
+        refusal["response"]["reason"],
+        "UnableToReplayMessages: Realtime was unable to replay messages"
+    );
+
+    rig.server.start_database(rig.now);
+    assert_eq!(rig.sent(), []);
+    rig.wait(Duration::from_millis(100));
+    let told = rig.sent();
+    assert_eq!(told.len(), 2);
+    assert!(told.iter().all(|(_, text)| text.contains("Subscribed to PostgreSQL")), "{told:?}");
+    assert_eq!(rig.server.change(&todo, rig.now), 2);
+    let told = rig.replayed("realtime:d", r#"{"since":0}"#);
+    assert_eq!(told.len(), 1);
+}
+
+#[test]
+fn a_join_that_waits_for_row_changes_waits_in_vain_for_a_database_that_is_away() {
+    let mut rig = Rig::new();
+    let alice = rig.open(V2);
+    rig.server.stop_database(rig.now);
+    rig.send(alice, &wait_join(r#"{"wait":true,"timeout":700}"#));
+    rig.wait(Duration::from_secs(30));
+    let reason = payload(&rig.sent_to(alice)[0])["response"]["reason"].to_string();
+    assert!(reason.contains("PostgresChangesSubscribeTimeout: Timed out after 700ms"), "{reason}");
+}
+
+#[test]
 fn who_joins_again_behind_a_join_that_waited_hears_that_its_older_self_went() {
     let mut rig = Rig::with(ServerConfig {
         subscribed_after: Duration::from_secs(3),
