@@ -92,7 +92,7 @@ impl Stage<'_> {
         let hit = all.filter(|node| match (fault.actor(), fault.server()) {
             (Some(who), _) => *node == self.node(who),
             (None, Some(server)) => {
-                let server = usize::from(server.0);
+                let server = self.server(server);
                 let mut links = self.world.links.values().filter(|link| link.node == *node);
                 self.world.nodes[node.0].server == server || links.any(|link| link.server == server)
             }
@@ -226,7 +226,7 @@ impl Stage<'_> {
                 }
             }
             Fault::Kill { server, down } => {
-                let server = usize::from(server.0);
+                let server = self.server(*server);
                 for link in self.links_to(server) {
                     self.world.break_link(link, true, true);
                 }
@@ -234,13 +234,13 @@ impl Stage<'_> {
                 self.away(server, CloseReason::Unreachable { detail }, *down);
             }
             Fault::Restart { server, down } => {
-                let server = usize::from(server.0);
+                let server = self.server(*server);
                 self.world.backends[server].server.close_all(1012, "", now);
                 self.world.flush_server(server);
                 self.away(server, refused(503, None), *down);
             }
             Fault::Drain { server, span } => {
-                let server = usize::from(server.0);
+                let server = self.server(*server);
                 let links = self.links_to(server);
                 let count = links.len().max(1) as u32;
                 for (at, link) in links.into_iter().enumerate() {
@@ -345,8 +345,14 @@ impl Stage<'_> {
         }
     }
 
+    /// Where a server is. A scenario that was made by hand may name one that is not there.
+    fn server(&self, server: ServerId) -> usize {
+        usize::from(server.0) % self.world.backends.len()
+    }
+
     fn backend(&mut self, server: ServerId) -> &mut Backend {
-        &mut self.world.backends[usize::from(server.0)]
+        let server = self.server(server);
+        &mut self.world.backends[server]
     }
 
     fn mischief(&mut self, server: ServerId) -> &mut Mischief {

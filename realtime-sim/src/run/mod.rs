@@ -46,6 +46,9 @@ pub struct Report {
 
 /// Runs a scenario with our own client.
 ///
+/// A scenario that was made by hand and is none, see [`Scenario::check`], is a finding by the rule
+/// `scenario`; one that asks more of the world than it takes is one by the rule `flood`.
+///
 /// # Examples
 ///
 /// ```
@@ -313,6 +316,11 @@ impl<'a> Stage<'a> {
 
     fn run(&mut self) -> Option<Duration> {
         let scenario = self.scenario;
+        if let Err(error) = scenario.check() {
+            let now = self.world.now;
+            self.world.oracle.find("scenario", now, || error.to_string());
+            return None;
+        }
         for step in &scenario.steps {
             self.pass(step.after);
             if self.is_over() {
