@@ -189,7 +189,8 @@ impl Link {
         if let (End::Node, Some(every)) = (to, weather.coalesces) {
             let every = every.max(Duration::from_millis(1)).as_micros();
             let micros = at.since_epoch().as_micros().div_ceil(every) * every;
-            at = Instant::from_epoch(Duration::from_micros(micros as u64));
+            let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+            at = Instant::from_epoch(Duration::from_micros(micros));
         }
         lane.busy_until = at;
         lane.bytes += bytes;
@@ -269,3 +270,13 @@ mod tests {
         }
     }
 }
+    #[test]
+    fn what_arrives_together_after_a_very_long_time_does_not_arrive_in_the_past() {
+        let mut link = Link::new(NodeId(0), (0, 0), 0, Network::default(), Seed(1));
+        let weather = Weather { coalesces: Some(Duration::from_secs(1)), ..Weather::default() };
+        let millennia = Instant::from_epoch(Duration::from_micros(u64::MAX - 5_000_000));
+        let now = millennia + Duration::from_secs(10);
+        let at = link.arrival(End::Node, &Carried::Opened, &weather, now);
+        assert!(at > millennia, "{at}");
+    }
+
