@@ -18,7 +18,7 @@ use crate::trace::{Who, describe_frame};
 use crate::world::{Due, World};
 
 /// More than this waits for no sleeping machine.
-const INBOX_MAX: usize = 100_000;
+const INBOX_MAX: usize = 1_000_000;
 /// More frames than this come from no scenario.
 const SENT_MAX: usize = 1_000_000;
 /// A write that is stuck for so long ends the connection, as in the adapter.
@@ -28,7 +28,9 @@ impl World {
     /// Something got to one end of a link, unless the link is held.
     pub(crate) fn on_arrival(&mut self, id: u64, to: End, parcel: Parcel) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if self.nodes[link.node.0].partings > 0 {
+        if link.is_full(to) {
+            self.flood(|| "too many messages wait on a link that is held".into());
+        } else if self.nodes[link.node.0].partings > 0 {
             link.wait(to, parcel);
         } else if let Some(parcel) = link.take(to, parcel) {
             self.deliver(id, to, parcel);
@@ -149,8 +151,11 @@ impl World {
         }
         let node = &mut self.nodes[name.0];
         if !node.inbox.is_empty() || !node.listens() {
-            assert!(node.inbox.len() < INBOX_MAX, "{INBOX_MAX} messages wait for {name}");
-            node.inbox.push_back((id, parcel));
+            if node.inbox.len() < INBOX_MAX {
+                node.inbox.push_back((id, parcel));
+            } else {
+                self.flood(|| format!("too many messages wait for {name}, which does not read"));
+            }
             return;
         }
         self.tell_node(id, parcel);
@@ -431,7 +436,7 @@ impl World {
             let weather = &self.nodes[link.node.0].weather;
             let at = link.arrival(to, &carried, weather, now + late);
             let parcel = Parcel { carried, left_at: now };
-            self.agenda.plan(at, Due::Arrival { link: id, to, parcel });
+            self.plan(at, Due::Arrival { link: id, to, parcel });
         }
     }
 
