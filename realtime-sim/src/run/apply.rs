@@ -197,7 +197,6 @@ impl Stage<'_> {
                 world.nodes[node(who).0].weather.coalesces = Some(*every);
                 self.over(*span, Lasting::Weather(node(who)));
             }
-            Fault::TooLarge { who } => world.close(node(who), 1009, ""),
             Fault::Reroute { who } => {
                 let server = (self.server_of(*who) + 1) % self.world.backends.len();
                 self.world.reroute(self.node(*who), server);
@@ -334,6 +333,12 @@ impl Stage<'_> {
             Fault::GarbageFlood { who, count } => {
                 let all = Garbage::ALL.iter().copied().cycle();
                 self.send_garbage(*who, all.take(*count as usize));
+            }
+            Fault::TooLarge { who } => {
+                let node = self.node(*who);
+                for backend in &mut self.world.backends {
+                    backend.mischief().too_large.insert(node);
+                }
             }
             Fault::GiantFrame { who } => {
                 let node = self.node(*who);

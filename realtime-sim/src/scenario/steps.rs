@@ -391,7 +391,7 @@ steps! {
     Coalesce "coalesce" { who: ActorId, every: Duration, span: Duration }
     /// The server sends a frame that is larger than the client takes.
     GiantFrame "giant-frame" { who: ActorId }
-    /// A frame of the client is too large for the server, which ends the connection with 1009.
+    /// The next frame of the client is too large for the server, which does not take it and ends the connection with 1009.
     TooLarge "too-large" { who: ActorId }
     /// The next replies of the server come late, and what it sends meanwhile comes before them.
     LateReplies "late-replies" { server: ServerId, span: Duration, times: u32 }

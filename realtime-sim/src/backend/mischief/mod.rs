@@ -3,7 +3,7 @@
 mod pass;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use realtime_proto::server::SessionId;
 use realtime_proto::wire::{self, Sender};
@@ -25,6 +25,8 @@ pub(crate) struct Mischief {
     pub(crate) other_join_refs: u32,
     pub(crate) partial_replays: u32,
     pub(crate) twice_replayed: u32,
+    /// Whose next frame is too large.
+    pub(crate) too_large: BTreeSet<NodeId>,
     /// Until when heartbeats are not answered.
     heartless_until: Option<Instant>,
     slow: Option<Slow>,
@@ -143,6 +145,7 @@ impl Mischief {
             self.shift,
         ];
         left == [0; 9]
+            && self.too_large.is_empty()
             && self.heartless_until.is_none()
             && self.slow.is_none()
             && self.fates.is_empty()
@@ -245,6 +248,11 @@ impl Backend {
     /// Looks at a frame of a client.
     pub(super) fn process(&mut self, session: SessionId, frame: Frame, now: Instant) {
         self.end_what_lasted(now);
+        let node = self.visitors.get(&session).map(|visitor| visitor.node);
+        if node.is_some_and(|node| self.mischief().too_large.remove(&node)) {
+            self.server.close_session(session, 1009, "", now);
+            return;
+        }
         let Some((node, fate, topic)) = self.fate_of(session, &frame) else {
             return self.server.handle_frame(session, frame, now);
         };
