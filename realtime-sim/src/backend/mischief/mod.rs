@@ -9,7 +9,7 @@ use realtime_proto::server::SessionId;
 use realtime_proto::wire::{self, Sender};
 use realtime_proto::{Frame, Instant};
 
-use super::gate::{Gate, Mail};
+use super::gate::{Gate, Mail, Then};
 use super::{Backend, forge};
 use crate::NodeId;
 use crate::scenario::Refusal;
@@ -259,7 +259,7 @@ impl Backend {
         let (why, holds) = match fate {
             Fate::Slow(span) => {
                 self.mischief().take_fate(node);
-                return self.hold(session, now + span, Some(Mail::In(frame)), false);
+                return self.hold(session, now + span, Some(Mail::In(frame)), Then::GoesOn);
             }
             Fate::Refused { why, holds } => (why, holds),
             Fate::OneTooMany(_) => (Refusal::TooManyJoins, true),
@@ -273,7 +273,8 @@ impl Backend {
             self.mischief().full_until.insert(node, now + REFUSAL_HOLDS_FOR + span);
         }
         if holds && topic.starts_with("realtime:") && !why.is_of_phoenix() {
-            self.hold(session, now + REFUSAL_HOLDS_FOR, None, why.ends_connection());
+            let then = if why.ends_connection() { Then::Closes } else { Then::GoesOn };
+            self.hold(session, now + REFUSAL_HOLDS_FOR, None, then);
         } else if why.ends_connection() {
             self.server.close_session(session, 1001, "", now);
         }
