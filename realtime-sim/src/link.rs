@@ -7,6 +7,7 @@ use realtime_proto::server::SessionId;
 use realtime_proto::{CloseReason, Frame, Instant};
 
 use crate::NodeId;
+use crate::fault::Sky;
 use crate::seed::{Draw, Seed};
 
 /// How long things take on the way.
@@ -49,8 +50,22 @@ pub(crate) struct Weather {
     pub(crate) coalesces: Option<Duration>,
 }
 
+impl Weather {
+    /// One kind of it is over.
+    pub(crate) const fn clear(&mut self, sky: Sky) {
+        match sky {
+            Sky::Delay => self.delay = Duration::ZERO,
+            Sky::Jitter => self.jitter = Duration::ZERO,
+            Sky::SlowWriter => self.up_rate = None,
+            Sky::SlowReader => self.down_rate = None,
+            Sky::Split => self.splits = false,
+            Sky::Coalesce => self.coalesces = None,
+        }
+    }
+}
+
 /// One end of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
     Node,
     Server,
@@ -227,10 +242,16 @@ impl Link {
         self.lane(to).holds += 1;
     }
 
-    /// Ends one hold, or all of them, of a direction.
-    pub(crate) const fn release(&mut self, to: End, all: bool) {
+    /// Ends one hold of a direction.
+    pub(crate) const fn release(&mut self, to: End) {
         let lane = self.lane(to);
-        lane.holds = if all { 0 } else { lane.holds.saturating_sub(1) };
+        lane.holds = lane.holds.saturating_sub(1);
+    }
+
+    /// Ends every hold of both directions.
+    pub(crate) const fn release_all(&mut self) {
+        self.up.holds = 0;
+        self.down.holds = 0;
     }
 
     /// The next message that was held and is not any more.
@@ -260,6 +281,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_arrives_together_after_a_very_long_time_does_not_arrive_in_the_past() {
+        let mut link = Link::new(NodeId(0), (0, 0), 0, Network::default(), Seed(1));
+        let weather = Weather { coalesces: Some(Duration::from_secs(1)), ..Weather::default() };
+        let millennia = Instant::from_epoch(Duration::from_micros(u64::MAX - 5_000_000));
+        let now = millennia + Duration::from_secs(10);
+        let at = link.arrival(End::Node, &Carried::Opened, &weather, now);
+        assert!(at > millennia, "{at}");
+    }
+
+    #[test]
     fn jitter_never_changes_the_order() {
         let network = Network { jitter: Duration::from_secs(1), ..Network::default() };
         let mut link = Link::new(NodeId(0), (0, 0), 0, network, Seed(1));
@@ -272,13 +303,3 @@ mod tests {
         }
     }
 }
-    #[test]
-    fn what_arrives_together_after_a_very_long_time_does_not_arrive_in_the_past() {
-        let mut link = Link::new(NodeId(0), (0, 0), 0, Network::default(), Seed(1));
-        let weather = Weather { coalesces: Some(Duration::from_secs(1)), ..Weather::default() };
-        let millennia = Instant::from_epoch(Duration::from_micros(u64::MAX - 5_000_000));
-        let now = millennia + Duration::from_secs(10);
-        let at = link.arrival(End::Node, &Carried::Opened, &weather, now);
-        assert!(at > millennia, "{at}");
-    }
-

@@ -135,7 +135,6 @@ struct Stage<'a> {
     next_number: u64,
     tokens: u64,
     /// What the database will tell once it is back, in order.
-    outage_until: Option<Instant>,
     waiting: Vec<crate::scenario::Data>,
     backwards: Duration,
     /// How long a row subscription took at most that was slow.
@@ -211,7 +210,6 @@ impl<'a> Stage<'a> {
             next_plan: 0,
             next_number: 0,
             tokens: 0,
-            outage_until: None,
             waiting: Vec::new(),
             backwards: Duration::ZERO,
             subscribes_late: Duration::ZERO,
@@ -376,18 +374,17 @@ impl<'a> Stage<'a> {
                 }
                 (None, _) => break,
             }
-            if self.outage_until.is_some_and(|at| at <= self.world.now) {
-                self.end_outage();
-            }
         }
         self.world.now = self.world.now.max(until);
-        if self.outage_until.is_some_and(|at| at <= self.world.now) {
-            self.end_outage();
-        }
     }
 
-    /// What applications were told, and what they make of it.
+    /// What applications were told, and what they make of it; and what the database has to tell.
     fn listen(&mut self) {
+        if !self.world.is_database_away {
+            for data in core::mem::take(&mut self.waiting) {
+                self.data(&data);
+            }
+        }
         for (node, told) in core::mem::take(&mut self.world.overheard) {
             let Some(at) = self.actors.iter().position(|player| player.node == node) else {
                 continue;

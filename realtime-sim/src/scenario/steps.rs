@@ -447,7 +447,7 @@ steps! {
     Garbage "garbage" { who: ActorId, what: Garbage }
     /// The server sends many frames that should not be.
     GarbageFlood "garbage-flood" { who: ActorId, count: u32 }
-    /// The database is away for a while; what is to be told waits.
+    /// The database is away for a while: row changes stop, joins get none before it is back and no replay, and what happens in it waits.
     DatabaseOutage "database-outage" { span: Duration }
     /// New connections go to the next server.
     Reroute "reroute" { who: ActorId }

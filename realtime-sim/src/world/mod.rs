@@ -11,6 +11,7 @@ use realtime_proto::server::{Server, ServerConfig, ServerEvent, SessionId};
 use crate::agenda::Agenda;
 use crate::backend::Backend;
 use crate::coverage::Observer;
+use crate::fault::Lasting;
 use crate::host::Log;
 use crate::link::{End, Link, Network, Parcel};
 use crate::node::{Node, Sleep};
@@ -32,11 +33,10 @@ pub(crate) enum Due {
     /// A driver has been stuck in a write since then.
     WriteTimeout {
         node: NodeId,
-        link: u64,
         since: Instant,
     },
     /// Something that lasted is over.
-    Over(crate::fault::Lasting),
+    Over(Lasting),
 }
 
 /// Clients, servers and the links between them, all made from one seed.
@@ -78,6 +78,10 @@ pub struct World {
     pub(crate) sessions: BTreeMap<(usize, SessionId), u64>,
     pub(crate) next_link: u64,
     pub(crate) agenda: Agenda<Due>,
+    /// When that is over which lasts, of each kind the latest end.
+    pub(crate) ends: BTreeMap<Lasting, Instant>,
+    /// Whether the database that all servers share is away.
+    pub(crate) is_database_away: bool,
     pub(crate) trace: Trace,
     pub(crate) oracle: Oracle,
     pub(crate) observer: Observer,
@@ -148,6 +152,8 @@ impl World {
             sessions: BTreeMap::new(),
             next_link: 0,
             agenda: Agenda::new(),
+            ends: BTreeMap::new(),
+            is_database_away: false,
             trace: Trace::default(),
             oracle: Oracle::default(),
             observer: Observer::default(),
@@ -408,7 +414,7 @@ impl World {
         match due {
             Due::Arrival { link, to, parcel } => self.on_arrival(link, to, parcel),
             Due::Wake(node) => self.wake(node),
-            Due::WriteTimeout { node, link, since } => self.on_write_timeout(node, link, since),
+            Due::WriteTimeout { node, since } => self.on_write_timeout(node, since),
             Due::Over(lasting) => self.on_over(lasting),
         }
     }
