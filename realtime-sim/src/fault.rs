@@ -12,14 +12,14 @@ use crate::trace::Who;
 use crate::world::{Due, World};
 
 /// Something that lasts, and is over at some time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lasting {
-    /// One hold of one direction of a link.
+    /// One hold of one direction of a link. Several are counted.
     Hold { link: u64, to: End },
-    /// One parting of a node from everything.
+    /// One parting of a node from everything. Several are counted.
     Parting(NodeId),
-    /// Bad weather of a node, all of it.
-    Weather(NodeId),
+    /// One kind of bad weather of a node.
+    Weather(NodeId, Sky),
     /// A clock that stands still.
     StoppedClock(NodeId),
     /// An application that does not take events.
@@ -28,6 +28,27 @@ pub(crate) enum Lasting {
     Absence(usize),
     /// A connection whose turn to be drained comes.
     Draining { link: u64 },
+    /// A database that is away.
+    Outage,
+}
+
+/// A kind of bad weather.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sky {
+    Delay,
+    Jitter,
+    SlowWriter,
+    SlowReader,
+    Split,
+    Coalesce,
+}
+
+/// Who is told that a link breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhoNotices {
+    Both,
+    Node,
+    Server,
 }
 
 impl World {
@@ -66,15 +87,15 @@ impl World {
     fn cut_where(&mut self, node: NodeId, which: impl Fn(u32) -> bool) {
         for id in self.links_of(node) {
             if self.links.get(&id).is_some_and(|link| which(link.connection)) {
-                self.break_link(id, true, true);
+                self.break_link(id, WhoNotices::Both);
             }
         }
     }
 
-    /// Breaks a link; what was on its way is lost, and the ends are told or not.
-    pub(crate) fn break_link(&mut self, id: u64, tell_server: bool, tell_node: bool) {
-        if tell_server {
-            self.end_session(id, true);
+    /// Breaks a link; what was on its way is lost.
+    pub(crate) fn break_link(&mut self, id: u64, who: WhoNotices) {
+        if who != WhoNotices::Node {
+            self.end_session(id);
         }
         let Some(mut link) = self.links.remove(&id) else { return };
         let (node, socket) = (link.node, link.socket);
@@ -86,17 +107,18 @@ impl World {
             self.sessions.insert((link.server, session), id);
         }
         self.oracle.on_renamed(before, id);
-        if !tell_node {
-            // It goes on sending into nothing.
-            link.hold(End::Server);
-            link.hold(End::Node);
+        if let Some((blocked, _)) = &mut self.nodes[node.0].write_blocked {
+            if *blocked == before {
+                *blocked = id;
+            }
         }
-        if !tell_server {
+        if who != WhoNotices::Both {
+            // Whoever does not notice goes on sending into nothing.
             link.hold(End::Server);
             link.hold(End::Node);
         }
         self.links.insert(id, link);
-        if tell_node {
+        if who != WhoNotices::Server {
             let detail = "connection reset".into();
             let carried = Carried::Failed(CloseReason::Lost { detail });
             self.deliver(id, End::Node, Parcel { carried, left_at: self.now });
@@ -214,7 +236,7 @@ impl World {
                     held.hold(to);
                 }
                 if let Some(span) = span {
-                    self.agenda.plan(self.now + span, Due::Over(Lasting::Hold { link, to }));
+                    self.plan(self.now + span, Due::Over(Lasting::Hold { link, to }));
                 }
             }
         }
@@ -260,8 +282,7 @@ impl World {
         healed.reads = true;
         for id in self.links_of(node) {
             if let Some(link) = self.links.get_mut(&id) {
-                link.release(End::Node, true);
-                link.release(End::Server, true);
+                link.release_all();
             }
             self.deliver_released(id);
         }
@@ -291,16 +312,25 @@ impl World {
         self.put_to_sleep(node, Sleep::Suspended, span);
     }
 
+    /// Puts a node to sleep, or lets it sleep until then if it would wake earlier.
     pub(crate) fn put_to_sleep(&mut self, node: NodeId, sleep: Sleep, span: Duration) {
         let until = self.now + span;
         let sleeper = &mut self.nodes[node.0];
-        if sleeper.sleep == Sleep::Awake {
-            (sleeper.sleep, sleeper.sleeps_until) = (sleep, until);
-            self.oracle.on_sleeps(node, self.now);
-            self.trace.write(self.now, Who::Node(node), "sleeps", span, || format!("{span:?}"));
-            self.agenda.plan(until, Due::Wake(node));
-            self.refresh_deadline(node);
+        let was_awake = sleeper.sleep == Sleep::Awake;
+        // A machine that sleeps looks at its timers first, whether or not its driver hung before.
+        if was_awake || sleep == Sleep::Suspended {
+            sleeper.sleep = sleep;
         }
+        if !was_awake && sleeper.sleeps_until >= until {
+            return;
+        }
+        sleeper.sleeps_until = until;
+        if was_awake {
+            self.oracle.on_sleeps(node, self.now);
+        }
+        self.trace.write(self.now, Who::Node(node), "sleeps", span, || format!("{span:?}"));
+        self.plan(until, Due::Wake(node));
+        self.refresh_deadline(node);
     }
 
     /// Whether a node sleeps.
@@ -319,15 +349,32 @@ impl World {
         self.nodes[node.0].server = server;
     }
 
-    /// Something that lasted is over.
+    /// Lets something last for `span` at least.
+    pub(crate) fn last(&mut self, lasting: Lasting, span: Duration) {
+        let until = self.now + span;
+        let end = self.ends.entry(lasting).or_insert(until);
+        *end = until.max(*end);
+        self.plan(until, Due::Over(lasting));
+    }
+
+    /// Lets a server end a connection so much later, unless its turn comes earlier.
+    pub(crate) fn drain_after(&mut self, link: u64, span: Duration) {
+        let (turn, draining) = (self.now + span, Lasting::Draining { link });
+        if self.ends.get(&draining).is_none_or(|before| turn < *before) {
+            self.ends.insert(draining, turn);
+            self.plan(turn, Due::Over(draining));
+        }
+    }
+
+    /// Something that lasted may be over.
     pub(crate) fn on_over(&mut self, lasting: Lasting) {
         let now = self.now;
         match lasting {
             Lasting::Hold { link, to } => {
                 if let Some(held) = self.links.get_mut(&link) {
-                    held.release(to, false);
+                    held.release(to);
                 }
-                self.deliver_released(link);
+                return self.deliver_released(link);
             }
             Lasting::Parting(node) => {
                 let partings = &mut self.nodes[node.0].partings;
@@ -335,8 +382,23 @@ impl World {
                 for id in self.links_of(node) {
                     self.deliver_released(id);
                 }
+                return;
             }
-            Lasting::Weather(node) => self.nodes[node.0].weather = Weather::default(),
+            Lasting::Weather(..)
+            | Lasting::StoppedClock(_)
+            | Lasting::Deafness(_)
+            | Lasting::Absence(_)
+            | Lasting::Draining { .. }
+            | Lasting::Outage => {}
+        }
+        // It goes on when it began once more, and was forgotten when the world was healed.
+        if self.ends.get(&lasting).is_none_or(|end| *end > now) {
+            return;
+        }
+        self.ends.remove(&lasting);
+        match lasting {
+            Lasting::Hold { .. } | Lasting::Parting(_) => {}
+            Lasting::Weather(node, sky) => self.nodes[node.0].weather.clear(sky),
             Lasting::StoppedClock(node) => {
                 self.nodes[node.0].clock.go_on(now);
                 self.flush(node);
@@ -347,6 +409,28 @@ impl World {
             }
             Lasting::Absence(server) => self.backends[server].away = None,
             Lasting::Draining { link } => self.end_by_server(link, 1001),
+            Lasting::Outage => self.bring_database_back(),
+        }
+    }
+
+    /// The database that all servers share is away for a while.
+    pub(crate) fn take_database_away(&mut self, span: Duration) {
+        self.is_database_away = true;
+        for server in 0..self.backends.len() {
+            self.backends[server].server.stop_database(self.now);
+            self.flush_server(server);
+        }
+        self.last(Lasting::Outage, span);
+    }
+
+    /// The database is back, if it was away.
+    pub(crate) fn bring_database_back(&mut self) {
+        if !core::mem::take(&mut self.is_database_away) {
+            return;
+        }
+        for server in 0..self.backends.len() {
+            self.backends[server].server.start_database(self.now);
+            self.flush_server(server);
         }
     }
 

@@ -7,6 +7,7 @@ use realtime_proto::server::SessionId;
 use realtime_proto::{CloseReason, Frame, Instant};
 
 use crate::NodeId;
+use crate::fault::Sky;
 use crate::seed::{Draw, Seed};
 
 /// How long things take on the way.
@@ -49,8 +50,22 @@ pub(crate) struct Weather {
     pub(crate) coalesces: Option<Duration>,
 }
 
+impl Weather {
+    /// One kind of it is over.
+    pub(crate) const fn clear(&mut self, sky: Sky) {
+        match sky {
+            Sky::Delay => self.delay = Duration::ZERO,
+            Sky::Jitter => self.jitter = Duration::ZERO,
+            Sky::SlowWriter => self.up_rate = None,
+            Sky::SlowReader => self.down_rate = None,
+            Sky::Split => self.splits = false,
+            Sky::Coalesce => self.coalesces = None,
+        }
+    }
+}
+
 /// One end of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
     Node,
     Server,
@@ -128,8 +143,8 @@ pub(crate) struct Link {
     down: Lane,
 }
 
-/// A held link that holds more than this has no real counterpart.
-const HELD_MAX: usize = 100_000;
+/// More messages than this no held direction of a link takes.
+const HELD_MAX: usize = 1_000_000;
 
 impl Link {
     pub(crate) fn new(
@@ -189,34 +204,37 @@ impl Link {
         if let (End::Node, Some(every)) = (to, weather.coalesces) {
             let every = every.max(Duration::from_millis(1)).as_micros();
             let micros = at.since_epoch().as_micros().div_ceil(every) * every;
-            at = Instant::from_epoch(Duration::from_micros(micros as u64));
+            let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+            at = Instant::from_epoch(Duration::from_micros(micros));
         }
         lane.busy_until = at;
         lane.bytes += bytes;
         at
     }
 
+    /// Whether a direction holds so many messages that it takes no more.
+    pub(crate) fn is_full(&self, to: End) -> bool {
+        let lane = match to {
+            End::Node => &self.down,
+            End::Server => &self.up,
+        };
+        lane.held.len() >= HELD_MAX
+    }
+
     /// Something got to an end: it is taken unless the lane is held.
-    ///
-    /// # Panics
-    ///
-    /// When it holds far more than any socket buffer would.
     pub(crate) fn take(&mut self, to: End, parcel: Parcel) -> Option<Parcel> {
         let lane = self.lane(to);
         if lane.holds == 0 && lane.held.is_empty() {
             lane.bytes -= parcel.carried.bytes();
             return Some(parcel);
         }
-        assert!(lane.held.len() < HELD_MAX, "a held link holds {HELD_MAX} messages");
         lane.held.push_back(parcel);
         None
     }
 
     /// Something got to an end that is parted from the other: it waits.
     pub(crate) fn wait(&mut self, to: End, parcel: Parcel) {
-        let lane = self.lane(to);
-        assert!(lane.held.len() < HELD_MAX, "a held link holds {HELD_MAX} messages");
-        lane.held.push_back(parcel);
+        self.lane(to).held.push_back(parcel);
     }
 
     /// Keeps one direction from delivering until it is released as often.
@@ -224,10 +242,16 @@ impl Link {
         self.lane(to).holds += 1;
     }
 
-    /// Ends one hold, or all of them, of a direction.
-    pub(crate) const fn release(&mut self, to: End, all: bool) {
+    /// Ends one hold of a direction.
+    pub(crate) const fn release(&mut self, to: End) {
         let lane = self.lane(to);
-        lane.holds = if all { 0 } else { lane.holds.saturating_sub(1) };
+        lane.holds = lane.holds.saturating_sub(1);
+    }
+
+    /// Ends every hold of both directions.
+    pub(crate) const fn release_all(&mut self) {
+        self.up.holds = 0;
+        self.down.holds = 0;
     }
 
     /// The next message that was held and is not any more.
@@ -255,6 +279,16 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_arrives_together_after_a_very_long_time_does_not_arrive_in_the_past() {
+        let mut link = Link::new(NodeId(0), (0, 0), 0, Network::default(), Seed(1));
+        let weather = Weather { coalesces: Some(Duration::from_secs(1)), ..Weather::default() };
+        let millennia = Instant::from_epoch(Duration::from_micros(u64::MAX - 5_000_000));
+        let now = millennia + Duration::from_secs(10);
+        let at = link.arrival(End::Node, &Carried::Opened, &weather, now);
+        assert!(at > millennia, "{at}");
+    }
 
     #[test]
     fn jitter_never_changes_the_order() {

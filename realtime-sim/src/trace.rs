@@ -254,12 +254,42 @@ impl Hasher for Rolling {
         self.mix(number.into());
     }
 
+    // What is left to the default is hashed in the byte order of the platform.
+    fn write_u16(&mut self, number: u16) {
+        self.mix(number.into());
+    }
+
     fn write_u32(&mut self, number: u32) {
         self.mix(number.into());
     }
 
     fn write_u64(&mut self, number: u64) {
         self.mix(number);
+    }
+
+    fn write_u128(&mut self, number: u128) {
+        self.mix(number as u64);
+        self.mix((number >> 64) as u64);
+    }
+
+    fn write_i8(&mut self, number: i8) {
+        self.write_u8(number as u8);
+    }
+
+    fn write_i16(&mut self, number: i16) {
+        self.write_u16(number as u16);
+    }
+
+    fn write_i32(&mut self, number: i32) {
+        self.write_u32(number as u32);
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_i128(&mut self, number: i128) {
+        self.write_u128(number as u128);
     }
 
     // As wide as the platform is, and the same on all.
@@ -412,6 +442,27 @@ fn again(retry_at: Option<Instant>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_integer_counts_as_its_number_and_not_as_the_bytes_of_the_platform() {
+        let hash = |write: fn(&mut Rolling)| {
+            let mut hash = Rolling::default();
+            write(&mut hash);
+            hash.0
+        };
+        // The number times the constant of the mixing, worked out beside this code.
+        let numbers: [fn(&mut Rolling); 5] = [
+            |it| it.write_u16(0x0102),
+            |it| it.write_u32(0x0102),
+            |it| it.write_u64(0x0102),
+            |it| it.write_i16(0x0102),
+            |it| it.write_usize(0x0102),
+        ];
+        for write in numbers {
+            assert_eq!(hash(write), 0x0102_u64.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        }
+        assert_ne!(hash(|it| it.write_u128(1)), hash(|it| it.write_u128(1 << 64)));
+    }
 
     #[test]
     fn every_byte_counts_for_the_hash_and_so_does_where_it_is_and_what_was_before() {

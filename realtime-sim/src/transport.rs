@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use realtime_proto::server::SessionId;
 use realtime_proto::wire::Sender;
 use realtime_proto::{CloseReason, Instant};
 
@@ -18,7 +19,7 @@ use crate::trace::{Who, describe_frame};
 use crate::world::{Due, World};
 
 /// More than this waits for no sleeping machine.
-const INBOX_MAX: usize = 100_000;
+const INBOX_MAX: usize = 1_000_000;
 /// More frames than this come from no scenario.
 const SENT_MAX: usize = 1_000_000;
 /// A write that is stuck for so long ends the connection, as in the adapter.
@@ -28,7 +29,9 @@ impl World {
     /// Something got to one end of a link, unless the link is held.
     pub(crate) fn on_arrival(&mut self, id: u64, to: End, parcel: Parcel) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if self.nodes[link.node.0].partings > 0 {
+        if link.is_full(to) {
+            self.flood(|| "too many messages wait on a link that is held".into());
+        } else if self.nodes[link.node.0].partings > 0 {
             link.wait(to, parcel);
         } else if let Some(parcel) = link.take(to, parcel) {
             self.deliver(id, to, parcel);
@@ -116,7 +119,7 @@ impl World {
                 self.oracle.on_accepted(At { server, session }, node);
                 self.send_late(id, End::Node, Carried::Opened, late);
                 if flaps {
-                    self.end_session(id, true);
+                    self.end_session(id);
                     let detail = "connection reset".into();
                     self.send(id, End::Node, Carried::Failed(CloseReason::Lost { detail }));
                 }
@@ -125,19 +128,23 @@ impl World {
         }
     }
 
-    /// Takes a link's session from its server, which is told unless it did it itself.
-    pub(crate) fn end_session(&mut self, id: u64, tell_server: bool) {
-        let now = self.now;
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let (server, Some(session)) = (link.server, link.session.take()) else { return };
+    /// Ends a link's session, and tells its server.
+    pub(crate) fn end_session(&mut self, id: u64) {
+        if let Some((server, session)) = self.take_session(id) {
+            self.backends[server].handle_close(session, self.now);
+            self.flush_server(server);
+        }
+    }
+
+    /// Takes from a link its session, which its server has ended or is to be told of.
+    fn take_session(&mut self, id: u64) -> Option<(usize, SessionId)> {
+        let link = self.links.get_mut(&id)?;
+        let (server, session) = (link.server, link.session.take()?);
         self.sessions.remove(&(server, session));
         if link.is_over() {
             self.links.remove(&id);
         }
-        if tell_server {
-            self.backends[server].handle_close(session, now);
-            self.flush_server(server);
-        }
+        Some((server, session))
     }
 
     /// Tells a node what arrived, as soon as it listens.
@@ -149,8 +156,11 @@ impl World {
         }
         let node = &mut self.nodes[name.0];
         if !node.inbox.is_empty() || !node.listens() {
-            assert!(node.inbox.len() < INBOX_MAX, "{INBOX_MAX} messages wait for {name}");
-            node.inbox.push_back((id, parcel));
+            if node.inbox.len() < INBOX_MAX {
+                node.inbox.push_back((id, parcel));
+            } else {
+                self.flood(|| format!("too many messages wait for {name}, which does not read"));
+            }
             return;
         }
         self.tell_node(id, parcel);
@@ -392,8 +402,7 @@ impl World {
         let buffer_bytes = self.write_buffer_bytes();
         if self.links.get(&id).is_some_and(|link| link.blocks_writes(buffer_bytes)) {
             self.nodes[node.0].write_blocked = Some((id, now));
-            let due = Due::WriteTimeout { node, link: id, since: now };
-            self.agenda.plan(now + WRITE_TIMEOUT, due);
+            self.plan(now + WRITE_TIMEOUT, Due::WriteTimeout { node, since: now });
         }
     }
 
@@ -408,10 +417,9 @@ impl World {
     }
 
     /// A write did not go through in time: the adapter ends the connection.
-    pub(crate) fn on_write_timeout(&mut self, node: NodeId, link: u64, since: Instant) {
-        if self.nodes[node.0].write_blocked != Some((link, since)) {
-            return;
-        }
+    pub(crate) fn on_write_timeout(&mut self, node: NodeId, since: Instant) {
+        let blocked = self.nodes[node.0].write_blocked;
+        let Some((link, _)) = blocked.filter(|(_, of)| *of == since) else { return };
         self.nodes[node.0].write_blocked = None;
         self.send(link, End::Server, Carried::Ended);
         let carried = Carried::Failed(CloseReason::WriteTimeout);
@@ -436,7 +444,7 @@ impl World {
             let weather = &self.nodes[link.node.0].weather;
             let at = link.arrival(to, &carried, weather, now + late);
             let parcel = Parcel { carried, left_at: now };
-            self.agenda.plan(at, Due::Arrival { link: id, to, parcel });
+            self.plan(at, Due::Arrival { link: id, to, parcel });
         }
     }
 
@@ -466,7 +474,7 @@ impl World {
                         self.trace.write(now, Who::Server(server), "closes", id, || {
                             format!("{session}: {reason:?}")
                         });
-                        self.end_session(id, false);
+                        self.take_session(id);
                         self.send(id, End::Node, Carried::Failed(reason));
                     }
                 }

@@ -72,7 +72,10 @@ fn mistakes_are_told_in_a_sentence_and_are_not_failures_of_the_scenario() {
     let idle = idle.to_str().unwrap();
     for (arguments, sentence) in [
         (vec!["replay", "nowhere.scenario"], "neither a seed nor a file that can be read"),
-        (vec!["replay", odd], "odd.scenario: line 2: `sings` is not one of connect, "),
+        (
+            vec!["replay", odd],
+            "odd.scenario: line 2: `sings` is no act of an application; write one of connect, ",
+        ),
         (vec!["run", "--seeds", "9..9"], "`9..9` has no seed in it"),
         (vec!["run", "--seeds", "all"], "`all` is no seed; write a decimal number"),
         (vec!["run", "--seeds", "18446744073709551615"], "is the one seed that no range holds"),

@@ -7,7 +7,7 @@ use super::Server;
 use super::event::{ServerEvent, SessionId};
 use super::postgres::Postgres;
 use super::presence::{Track, phx_ref};
-use super::session::Reply;
+use super::session::{Reply, reply_to};
 use super::timer::TimerKey;
 use super::token::Standing;
 use super::topic::{Matter, broadcast_of, end_of, presence_diff, push_of, system};
@@ -97,7 +97,7 @@ impl Server {
         let (topic, event) = (&*envelope.topic, &*envelope.event);
         let msg_ref = envelope.msg_ref.as_deref();
         if (topic, event) == ("phoenix", "heartbeat") {
-            self.reply(id, None, msg_ref, topic, Reply::Ok);
+            self.send_first(id, &reply_to(None, msg_ref, topic, &Reply::Ok.payload()));
             return;
         }
         if event == "phx_join" {
@@ -303,7 +303,7 @@ impl Server {
                 None
             }
             Postgres::Subscribing { outcome: Err(message), .. } => Some(message),
-            other @ (Postgres::Off | Postgres::Failed) => {
+            other @ (Postgres::Off | Postgres::Waiting { .. } | Postgres::Failed) => {
                 supabase.postgres = other;
                 return;
             }

@@ -75,6 +75,83 @@ impl Server {
         listening.len()
     }
 
+    /// Takes the database away: row changes stop, whoever has them or asks for them meanwhile gets a
+    /// `system` error, and a join that wants a replay is refused. Nothing happens when it is away
+    /// already. Protocol §5.4.
+    ///
+    /// A real server does not always tell; [`restart_changes`](Self::restart_changes) is silent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::server::{Server, ServerConfig};
+    /// # use realtime_proto::Instant;
+    /// # let mut now = Instant::EPOCH;
+    /// # let mut server = Server::new(ServerConfig::default(), 0, now);
+    /// server.stop_database(now);
+    /// now = now + Duration::from_secs(30);
+    /// server.start_database(now);
+    /// ```
+    pub fn stop_database(&mut self, now: Instant) {
+        self.advance(now);
+        self.is_database_away = true;
+        for (id, topic) in self.channels_with(|postgres| {
+            matches!(postgres, Postgres::Subscribing { outcome: Ok(_), .. } | Postgres::Live { .. })
+        }) {
+            let Some(supabase) = self.supabase_mut(id, &topic) else { continue };
+            let old = core::mem::replace(&mut supabase.postgres, Postgres::Failed);
+            let timer = old.timer();
+            if let Some(bindings) = old.into_bindings() {
+                supabase.postgres = Postgres::Waiting { bindings };
+            }
+            if let Some(timer) = timer {
+                self.timers.disarm(timer);
+            }
+            self.tell_database_away(id, &topic);
+        }
+        self.settle();
+    }
+
+    /// Brings the database back: channels that were to have row changes are subscribed anew, and
+    /// told so.
+    ///
+    /// [`stop_database`](Self::stop_database) has an example.
+    pub fn start_database(&mut self, now: Instant) {
+        self.advance(now);
+        self.is_database_away = false;
+        let at = self.now + self.config.subscribed_after;
+        let is_waiting = |postgres: &Postgres| matches!(postgres, Postgres::Waiting { .. });
+        for (id, topic) in self.channels_with(is_waiting) {
+            let timer = self.timers.arm(at, Timer::Subscribed(id, topic.clone()));
+            let Some(supabase) = self.supabase_mut(id, &topic) else { continue };
+            let old = core::mem::replace(&mut supabase.postgres, Postgres::Failed);
+            if let Some(bindings) = old.into_bindings() {
+                supabase.postgres = Postgres::Subscribing { timer, outcome: Ok(bindings) };
+            }
+        }
+    }
+
+    /// A channel that is to have row changes hears that it has none for now.
+    pub(super) fn tell_database_away(&mut self, id: SessionId, topic: &str) {
+        let message = "Too many database timeouts";
+        self.push_system(id, topic, &system("postgres_changes", "error", message, topic));
+    }
+
+    fn channels_with(&self, is_one: impl Fn(&Postgres) -> bool) -> Vec<(SessionId, String)> {
+        let mut found = Vec::new();
+        for (id, session) in &self.sessions {
+            for (topic, channel) in &session.channels {
+                if let Kind::Supabase(supabase) = &channel.kind {
+                    if is_one(&supabase.postgres) {
+                        found.push((*id, topic.clone()));
+                    }
+                }
+            }
+        }
+        found
+    }
+
     /// The sessions whose channel of a topic has row changes, or is about to.
     fn listening(&self, topic: &str) -> Vec<SessionId> {
         let sessions = self.sessions.iter();

@@ -169,7 +169,8 @@ impl Server {
         if sub_topic.is_none() && !is_plain {
             let reason = "unmatched topic";
             self.refused(id, topic, reason);
-            self.reply(id, None, msg_ref, topic, Reply::Refused(reason));
+            let payload = Reply::Refused(reason).payload();
+            self.send_first(id, &reply_to(None, msg_ref, topic, &payload));
             return;
         }
         // The old channel ends first, but its phx_close goes out behind the reply.
@@ -189,7 +190,8 @@ impl Server {
                 let channel = Channel { join_ref: stored_ref.map(Into::into), kind: Kind::Plain };
                 self.stats.joins += 1;
                 self.attach(id, topic, channel);
-                self.reply(id, join_ref, msg_ref, topic, Reply::Ok);
+                let payload = Reply::Ok.payload();
+                self.send_first(id, &reply_to(join_ref, msg_ref, topic, &payload));
                 self.close_old(id, topic, old);
             }
             Ok(Some((request, standing))) => {
@@ -197,6 +199,9 @@ impl Server {
                 let took = self.config.subscribed_after;
                 let [held_for, subscribed_after] =
                     if waits { [took, Duration::ZERO] } else { [Duration::ZERO, took] };
+                // Of a join that takes its time the end of the old channel is the first that waits
+                // behind the reply.
+                let (old, first) = if held_for.is_zero() { (old, None) } else { (None, old) };
                 let admission = Admission {
                     topic: topic.into(),
                     join_ref: join_ref.map(Into::into),
@@ -208,13 +213,14 @@ impl Server {
                     subscribed_after,
                 };
                 self.hold(id, held_for, Then::Admit(Box::new(admission)));
+                self.close_old(id, topic, first);
             }
             Err(denial) => {
                 self.refused(id, topic, &denial.reason);
                 let payload = Reply::Refused(&denial.reason).payload();
                 let reply = reply_to(join_ref, msg_ref, topic, &payload);
                 if is_plain {
-                    self.send(id, &reply);
+                    self.send_first(id, &reply);
                 } else if let Some(reply) = self.encode_for(id, &reply) {
                     let reply_after = denial.found_after + self.config.join_refusal_after;
                     let then = match denial.closes {
@@ -235,6 +241,7 @@ impl Server {
         let (topic, stored_ref) = (&*topic, stored_ref.as_deref());
         let postgres = match request.asked.outcome {
             None => Postgres::Off,
+            Some(Ok(bindings)) if self.is_database_away => Postgres::Waiting { bindings },
             Some(outcome) => Postgres::Subscribing {
                 timer: self.timers.arm(
                     self.now + admission.subscribed_after,
@@ -243,6 +250,7 @@ impl Server {
                 outcome,
             },
         };
+        let asks_in_vain = matches!(postgres, Postgres::Waiting { .. });
         let rights = standing.rights;
         let channel = Channel {
             join_ref: stored_ref.map(Into::into),
@@ -269,7 +277,7 @@ impl Server {
         self.attach(id, topic, channel);
         let response = format!("{{\"postgres_changes\":{}}}", request.asked.reply);
         let payload = Reply::OkWith(&response).payload();
-        self.send(id, &reply_to(join_ref.as_deref(), msg_ref.as_deref(), topic, &payload));
+        self.send_first(id, &reply_to(join_ref.as_deref(), msg_ref.as_deref(), topic, &payload));
         self.close_old(id, topic, old);
         self.watch_token(id, topic);
         if let Wanted::Replay(replay) = request.replay {
@@ -281,6 +289,9 @@ impl Server {
                 .get(topic)
                 .map_or_else(empty_row, |rooms| rooms.room(request.private).presences.state());
             self.send(id, &push_of(stored_ref, topic, "presence_state", &state));
+        }
+        if asks_in_vain {
+            self.tell_database_away(id, topic);
         }
         if request.replication_ready {
             self.await_replication(id, topic);
@@ -325,6 +336,9 @@ impl Server {
             Wanted::Nonsense => {
                 return Err("UnableToReplayMessages: Replay params are not valid".into());
             }
+            Wanted::Replay(_) if self.is_database_away => {
+                return Err("UnableToReplayMessages: Realtime was unable to replay messages".into());
+            }
             Wanted::Nothing | Wanted::Replay(_) => {}
         }
         self.check_wait(&request)?;
@@ -337,7 +351,7 @@ impl Server {
             return Ok(());
         };
         let subscribed_after = self.config.subscribed_after;
-        if subscribed_after > timeout {
+        if subscribed_after > timeout || self.is_database_away {
             let reason = format!(
                 "PostgresChangesSubscribeTimeout: Timed out after {}ms waiting for the \
                  postgres_changes subscription",

@@ -134,6 +134,8 @@ pub struct Server {
     presence_rate: Rate,
     transmits: VecDeque<ServerTransmit>,
     events: VecDeque<ServerEvent>,
+    /// Whether the database is away.
+    is_database_away: bool,
     /// Sessions to close once the input at hand is done.
     doomed: Vec<SessionId>,
     /// Closes in `transmits`, whose sockets still count against the most there may be.
@@ -162,6 +164,7 @@ impl Server {
             presence_rate: Rate::new(now),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
+            is_database_away: false,
             doomed: Vec::new(),
             closing: 0,
             refs: 0,

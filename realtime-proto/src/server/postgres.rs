@@ -30,6 +30,11 @@ pub(super) enum Postgres {
         /// When the database confirms them again after a new token.
         confirmation: Option<TimerKey>,
     },
+    /// The database is away; it is asked once it is back.
+    Waiting {
+        /// What it asked for.
+        bindings: Vec<Binding>,
+    },
     /// One binding was wrong, so none works.
     Failed,
 }
@@ -39,15 +44,15 @@ impl Postgres {
         match self {
             Self::Subscribing { timer, .. } => Some(*timer),
             Self::Live { confirmation, .. } => *confirmation,
-            Self::Off | Self::Failed => None,
+            Self::Off | Self::Waiting { .. } | Self::Failed => None,
         }
     }
 
     pub(super) fn into_bindings(self) -> Option<Vec<Binding>> {
         match self {
-            Self::Subscribing { outcome: Ok(bindings), .. } | Self::Live { bindings, .. } => {
-                Some(bindings)
-            }
+            Self::Subscribing { outcome: Ok(bindings), .. }
+            | Self::Live { bindings, .. }
+            | Self::Waiting { bindings } => Some(bindings),
             Self::Subscribing { outcome: Err(_), .. } | Self::Off | Self::Failed => None,
         }
     }

@@ -44,6 +44,10 @@ pub(super) enum Gate {
         mailbox: Mailbox,
         then: Then,
     },
+    /// The join is over, and what waited for it is being worked off.
+    Opening {
+        mailbox: Mailbox,
+    },
     /// Too much was waiting; it is closed as soon as the input at hand is done.
     Doomed,
 }
@@ -88,11 +92,6 @@ impl Mailbox {
         let mail = self.mails.pop_front()?;
         self.bytes = self.bytes.saturating_sub(mail.len());
         Some(mail)
-    }
-
-    fn append(&mut self, mut other: Self) {
-        self.bytes = self.bytes.saturating_add(other.bytes);
-        self.mails.append(&mut other.mails);
     }
 }
 
@@ -144,7 +143,7 @@ impl Server {
         }
         match &mut session.gate {
             Gate::Open => self.process(id, &frame),
-            Gate::Joining { mailbox, .. } => {
+            Gate::Joining { mailbox, .. } | Gate::Opening { mailbox } => {
                 mailbox.push(Mail::In(frame));
                 self.check_mailbox(id);
             }
@@ -194,39 +193,57 @@ impl Server {
         self.send(id, &reply_to(join_ref, msg_ref, topic, &payload));
     }
 
+    /// Sends what the one process of a session says itself, the reply to a join or a heartbeat: it
+    /// does not wait behind what channels sent to it meanwhile.
+    pub(super) fn send_first(&mut self, id: SessionId, envelope: &Envelope<'_>) {
+        if let Some(frame) = self.encode_for(id, envelope) {
+            self.transmit(id, frame);
+        }
+    }
+
+    /// Sends what a channel sent to the process of its session, behind all that waits there.
     pub(super) fn deliver(&mut self, id: SessionId, frame: Frame) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        match &mut session.gate {
-            Gate::Open if session.queued >= self.config.waiting_frames_max => {
-                session.gate = Gate::Doomed;
-                self.doomed.push(id);
-            }
-            Gate::Open => {
-                session.queued += 1;
-                self.stats.frames_out += 1;
-                self.transmits.push_back(ServerTransmit::Frame { session: id, frame });
-            }
-            Gate::Joining { mailbox, .. } => {
+        match self.sessions.get_mut(&id).map(|session| &mut session.gate) {
+            Some(Gate::Joining { mailbox, .. } | Gate::Opening { mailbox }) => {
                 mailbox.push(Mail::Out(frame));
                 self.check_mailbox(id);
             }
-            Gate::Doomed => {}
+            Some(Gate::Open | Gate::Doomed) | None => self.transmit(id, frame),
         }
+    }
+
+    fn transmit(&mut self, id: SessionId, frame: Frame) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        if matches!(session.gate, Gate::Doomed) {
+            return;
+        }
+        if session.queued >= self.config.waiting_frames_max {
+            session.gate = Gate::Doomed;
+            self.doomed.push(id);
+            return;
+        }
+        session.queued += 1;
+        self.stats.frames_out += 1;
+        self.transmits.push_back(ServerTransmit::Frame { session: id, frame });
     }
 
     fn check_mailbox(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let Gate::Joining { timer, mailbox, .. } = &session.gate else {
-            return;
+        let (mailbox, timer) = match &session.gate {
+            Gate::Joining { mailbox, timer, .. } => (mailbox, Some(*timer)),
+            Gate::Opening { mailbox } => (mailbox, None),
+            Gate::Open | Gate::Doomed => return,
         };
         if mailbox.mails.len() > self.config.waiting_frames_max
             || mailbox.bytes > self.config.waiting_bytes_max
         {
-            self.timers.disarm(*timer);
+            if let Some(timer) = timer {
+                self.timers.disarm(timer);
+            }
             session.gate = Gate::Doomed;
             self.doomed.push(id);
         }
@@ -239,51 +256,54 @@ impl Server {
             return;
         }
         let at = self.now + span;
-        let session = self.sessions.get_mut(&id);
-        if let Some(session) = session.filter(|session| matches!(session.gate, Gate::Open)) {
-            let timer = self.timers.arm(at, Timer::Release(id));
-            session.gate = Gate::Joining { timer, mailbox: Mailbox::default(), then };
-        }
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        // What is left of the mail that waited for the join before waits for this one.
+        let mailbox = match &mut session.gate {
+            Gate::Open => Mailbox::default(),
+            Gate::Opening { mailbox } => core::mem::take(mailbox),
+            Gate::Joining { .. } | Gate::Doomed => return,
+        };
+        let timer = self.timers.arm(at, Timer::Release(id));
+        session.gate = Gate::Joining { timer, mailbox, then };
     }
 
     fn finish_join(&mut self, id: SessionId, then: Then) {
         match then {
-            Then::Refuse(reply) => self.deliver(id, reply),
+            Then::Refuse(reply) => self.transmit(id, reply),
             Then::RefuseAndClose(reply) => {
-                self.deliver(id, reply);
+                self.transmit(id, reply);
                 self.end_session(id, Some((1001, "".into())));
             }
             Then::Admit(admission) => self.admit(id, *admission),
         }
     }
 
-    /// The time of a join is over: it ends, then what waited is worked off.
+    /// The time of a join is over: it ends, then what waited is worked off in order. What channels
+    /// send on that occasion, the replay of the join included, is behind it.
     pub(super) fn release(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
         let gate = core::mem::replace(&mut session.gate, Gate::Open);
-        let (mut mailbox, then) = match gate {
+        let (mailbox, then) = match gate {
             Gate::Joining { mailbox, then, .. } => (mailbox, then),
-            gate @ (Gate::Open | Gate::Doomed) => {
+            gate @ (Gate::Open | Gate::Opening { .. } | Gate::Doomed) => {
                 session.gate = gate;
                 return;
             }
         };
+        session.gate = Gate::Opening { mailbox };
         self.finish_join(id, then);
-        while let Some(mail) = mailbox.pop() {
-            match mail {
-                Mail::In(frame) => self.process(id, &frame),
-                Mail::Out(frame) => self.deliver(id, frame),
-            }
-            match self.sessions.get_mut(&id).map(|session| &mut session.gate) {
-                Some(Gate::Open) => {}
-                Some(Gate::Joining { mailbox: next, .. }) => {
-                    next.append(mailbox);
-                    self.check_mailbox(id);
-                    return;
-                }
-                Some(Gate::Doomed) | None => return,
+        while let Some(session) = self.sessions.get_mut(&id) {
+            let Gate::Opening { mailbox } = &mut session.gate else {
+                return;
+            };
+            match mailbox.pop() {
+                Some(Mail::In(frame)) => self.process(id, &frame),
+                Some(Mail::Out(frame)) => self.transmit(id, frame),
+                None => session.gate = Gate::Open,
             }
         }
     }

@@ -117,9 +117,13 @@ impl Server {
         let timer = self.timers.arm(at, Timer::Subscribed(id, topic.into()));
         let unneeded = match self.supabase_mut(id, topic).map(|supabase| &mut supabase.postgres) {
             Some(Postgres::Live { confirmation, .. }) => confirmation.replace(timer),
-            Some(Postgres::Off | Postgres::Subscribing { .. } | Postgres::Failed) | None => {
-                Some(timer)
-            }
+            Some(
+                Postgres::Off
+                | Postgres::Subscribing { .. }
+                | Postgres::Waiting { .. }
+                | Postgres::Failed,
+            )
+            | None => Some(timer),
         };
         if let Some(timer) = unneeded {
             self.timers.disarm(timer);

@@ -67,11 +67,17 @@ impl Server {
             }
         }
         let private = channel.is_private();
-        self.untrack(id, topic, private, |server| {
+        let diff = self.untrack(id, topic, private, |server| {
             if let Some(rooms) = server.topics.get_mut(topic) {
                 rooms.room_mut(private).members.retain(|member| *member != id);
             }
         });
+        // The word that it came may still wait for the session, and for the next join of the topic.
+        let is_opening =
+            self.sessions.get(&id).is_some_and(|it| matches!(it.gate, Gate::Opening { .. }));
+        if let (Some(diff), true) = (diff, is_opening && channel.may_read(Matter::Presence)) {
+            self.send(id, &presence_diff(topic, &diff));
+        }
         let is_empty = self.topics.get(topic).is_some_and(|rooms| {
             rooms.public.members.is_empty() && rooms.private.members.is_empty()
         });
@@ -83,25 +89,24 @@ impl Server {
     }
 
     /// Takes a session's presence out of a topic, if it has one, and tells whoever is a member
-    /// after `then`.
+    /// after `then`; what they are told.
     pub(super) fn untrack(
         &mut self,
         id: SessionId,
         topic: &str,
         private: bool,
         then: impl FnOnce(&mut Self),
-    ) {
+    ) -> Option<String> {
         let left = self
             .topics
             .get_mut(topic)
             .and_then(|rooms| rooms.room_mut(private).presences.untrack(id));
         then(self);
-        let Some((key, diff)) = left else {
-            return;
-        };
+        let (key, diff) = left?;
         let message = presence_diff(topic, &diff);
         self.fan_out(topic, private, Matter::Presence, None, &message);
         self.tell(ServerEvent::Untracked { session: id, topic: topic.into(), key });
+        Some(diff)
     }
 
     pub(super) fn has_v2_member(&self, topic: &str, private: bool) -> bool {

@@ -12,10 +12,17 @@ use super::{Backend, Out};
 pub(super) struct Gate {
     until: Instant,
     mails: VecDeque<Mail>,
-    /// Whether the connection is closed with 1001 behind the first reply.
-    closes: bool,
+    then: Then,
     /// Whether what waited is being worked off.
     opens: bool,
+}
+
+/// What becomes of a session that was held, behind the reply to the join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    GoesOn,
+    /// It is closed with 1001.
+    Closes,
 }
 
 #[derive(Debug)]
@@ -47,7 +54,7 @@ impl Backend {
         session: SessionId,
         until: Instant,
         first: Option<Mail>,
-        closes: bool,
+        then: Then,
     ) {
         let before = self.mischief().gates.remove(&session);
         assert!(!before.as_ref().is_some_and(Gate::holds), "a session that is held takes no join");
@@ -55,7 +62,7 @@ impl Backend {
         if let Some(first) = first {
             mails.push_front(first);
         }
-        let gate = Gate { until, mails, closes, opens: false };
+        let gate = Gate { until, mails, then, opens: false };
         self.mischief().gates.insert(session, gate);
     }
 
@@ -88,7 +95,7 @@ impl Backend {
             gate.opens = true;
         }
         while let Some(gate) = self.mischief().gates.get_mut(&session).filter(|gate| gate.opens) {
-            let closes = core::mem::take(&mut gate.closes);
+            let then = core::mem::replace(&mut gate.then, Then::GoesOn);
             match gate.mails.pop_front() {
                 Some(Mail::Out(frame)) => self.outbox.push_back(Out::Frame { session, frame }),
                 Some(Mail::In(frame)) => self.process(session, frame, now),
@@ -96,7 +103,7 @@ impl Backend {
                     self.mischief().gates.remove(&session);
                 }
             }
-            if closes {
+            if then == Then::Closes {
                 self.server.close_session(session, 1001, "", now);
             }
             // So that what follows comes behind.

@@ -14,7 +14,8 @@
 //! | G11, G12: limits | `limits` |
 //! | G14: secrets | `secrets` |
 //!
-//! G7 is checked by the world, G8 by whoever runs a scenario.
+//! G7 is checked by the world, G8 by whoever runs a scenario. That a world is asked for more than it
+//! takes is the rule `flood`, for which no client is to blame.
 
 mod accounts;
 mod conduct;
@@ -50,7 +51,8 @@ use crate::subject::{ChannelKey, ChannelTold, Command, Missed, Told};
 /// What does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The guarantee that is broken, `G3` for instance, or `panic`.
+    /// The guarantee that is broken, `G3` for instance, or `panic`; `flood` when the world was asked
+    /// for more than it takes, `scenario` when what was to be run is none.
     pub rule: &'static str,
     /// When, by the world's clock.
     pub at: Instant,

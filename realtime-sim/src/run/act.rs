@@ -6,6 +6,7 @@ use realtime_proto::Payload;
 
 use super::Stage;
 use crate::credentials::{self, BEGIN};
+use crate::fault::WhoNotices;
 use crate::node::Sleep;
 use crate::scenario::{Act, ActorId, Part, TopicId};
 use crate::subject::{Command, Performed, Role, numbered};
@@ -137,7 +138,7 @@ impl Stage<'_> {
         let (scenario, at) = (self.scenario, usize::from(who.0));
         let node = self.node(who);
         for link in self.world.links_of(node) {
-            self.world.break_link(link, true, false);
+            self.world.break_link(link, WhoNotices::Server);
             self.world.forget_links_of(node);
         }
         self.actors[at].restarts += 1;

@@ -11,7 +11,7 @@ use crate::NodeId;
 use crate::backend::{Backend, Fate, Mischief};
 use crate::coverage::Conditions;
 use crate::credentials::BEGIN;
-use crate::fault::Lasting;
+use crate::fault::{Lasting, Sky, WhoNotices};
 use crate::link::End;
 use crate::node::{Reception, Sleep};
 use crate::scenario::{ActorId, Data, Fault, Garbage, Op, ServerId, TopicId};
@@ -42,9 +42,10 @@ impl Stage<'_> {
         self.listen();
     }
 
-    /// Something happens in the database, on every server alike, or once it is back.
+    /// Something happens in the database, on every server alike, or once it is back; what the
+    /// server's own application tells does not need it.
     pub(super) fn data(&mut self, data: &Data) {
-        if self.outage_until.is_some() {
+        if self.world.is_database_away && !matches!(data, Data::Announce { .. }) {
             self.waiting.push(data.clone());
             return;
         }
@@ -92,7 +93,7 @@ impl Stage<'_> {
         let hit = all.filter(|node| match (fault.actor(), fault.server()) {
             (Some(who), _) => *node == self.node(who),
             (None, Some(server)) => {
-                let server = usize::from(server.0);
+                let server = self.server(server);
                 let mut links = self.world.links.values().filter(|link| link.node == *node);
                 self.world.nodes[node.0].server == server || links.any(|link| link.server == server)
             }
@@ -114,10 +115,6 @@ impl Stage<'_> {
         self.world.nodes[self.node(who).0].server
     }
 
-    fn over(&mut self, span: Duration, lasting: Lasting) {
-        self.world.agenda.plan(self.world.now + span, Due::Over(lasting));
-    }
-
     fn break_something(&mut self, fault: &Fault) {
         self.break_link(fault);
         self.break_server(fault);
@@ -135,12 +132,12 @@ impl Stage<'_> {
             Fault::Cut { who } => world.cut(node(who)),
             Fault::Vanish { who } => {
                 for link in world.links_of(node(who)) {
-                    world.break_link(link, false, true);
+                    world.break_link(link, WhoNotices::Node);
                 }
             }
             Fault::Abandon { who } => {
                 for link in world.links_of(node(who)) {
-                    world.break_link(link, true, false);
+                    world.break_link(link, WhoNotices::Server);
                 }
             }
             Fault::Mute { who, span } => world.hold(node(who), &[End::Server], Some(*span)),
@@ -150,7 +147,7 @@ impl Stage<'_> {
             }
             Fault::Part { who, span } => {
                 world.partition(node(who));
-                self.over(*span, Lasting::Parting(node(who)));
+                world.plan(world.now + *span, Due::Over(Lasting::Parting(node(who))));
             }
             Fault::Close { who, code } => world.close(node(who), code.number(), ""),
             Fault::Refuse { who, status, times } => {
@@ -175,29 +172,28 @@ impl Stage<'_> {
             Fault::Flap { who, times } => world.receive_next(node(who), Reception::Flap, *times),
             Fault::Delay { who, delay, span } => {
                 world.nodes[node(who).0].weather.delay = *delay;
-                self.over(*span, Lasting::Weather(node(who)));
+                world.last(Lasting::Weather(node(who), Sky::Delay), *span);
             }
             Fault::Jitter { who, jitter, span } => {
                 world.nodes[node(who).0].weather.jitter = *jitter;
-                self.over(*span, Lasting::Weather(node(who)));
+                world.last(Lasting::Weather(node(who), Sky::Jitter), *span);
             }
             Fault::SlowWriter { who, span } => {
                 world.nodes[node(who).0].weather.up_rate = Some(SLOW_BYTES_PER_SECOND);
-                self.over(*span, Lasting::Weather(node(who)));
+                world.last(Lasting::Weather(node(who), Sky::SlowWriter), *span);
             }
             Fault::SlowReader { who, span } => {
                 world.nodes[node(who).0].weather.down_rate = Some(SLOW_BYTES_PER_SECOND);
-                self.over(*span, Lasting::Weather(node(who)));
+                world.last(Lasting::Weather(node(who), Sky::SlowReader), *span);
             }
             Fault::Split { who, span } => {
                 world.nodes[node(who).0].weather.splits = true;
-                self.over(*span, Lasting::Weather(node(who)));
+                world.last(Lasting::Weather(node(who), Sky::Split), *span);
             }
             Fault::Coalesce { who, every, span } => {
                 world.nodes[node(who).0].weather.coalesces = Some(*every);
-                self.over(*span, Lasting::Weather(node(who)));
+                world.last(Lasting::Weather(node(who), Sky::Coalesce), *span);
             }
-            Fault::TooLarge { who } => world.close(node(who), 1009, ""),
             Fault::Reroute { who } => {
                 let server = (self.server_of(*who) + 1) % self.world.backends.len();
                 self.world.reroute(self.node(*who), server);
@@ -226,25 +222,25 @@ impl Stage<'_> {
                 }
             }
             Fault::Kill { server, down } => {
-                let server = usize::from(server.0);
+                let server = self.server(*server);
                 for link in self.links_to(server) {
-                    self.world.break_link(link, true, true);
+                    self.world.break_link(link, WhoNotices::Both);
                 }
                 let detail = "connection refused".into();
                 self.away(server, CloseReason::Unreachable { detail }, *down);
             }
             Fault::Restart { server, down } => {
-                let server = usize::from(server.0);
+                let server = self.server(*server);
                 self.world.backends[server].server.close_all(1012, "", now);
                 self.world.flush_server(server);
                 self.away(server, refused(503, None), *down);
             }
             Fault::Drain { server, span } => {
-                let server = usize::from(server.0);
+                let server = self.server(*server);
                 let links = self.links_to(server);
                 let count = links.len().max(1) as u32;
                 for (at, link) in links.into_iter().enumerate() {
-                    self.over(*span * at as u32 / count, Lasting::Draining { link });
+                    self.world.drain_after(link, *span * at as u32 / count);
                 }
                 self.away(server, refused(503, None), *span);
             }
@@ -266,10 +262,7 @@ impl Stage<'_> {
                     backend.server.fail_changes(&topic, &text, None, now);
                 }
             }
-            Fault::DatabaseOutage { span } => {
-                let until = now + *span;
-                self.outage_until = Some(self.outage_until.map_or(until, |at| at.max(until)));
-            }
+            Fault::DatabaseOutage { span } => self.world.take_database_away(*span),
             _ => self.make_mischief(fault),
         }
     }
@@ -279,9 +272,13 @@ impl Stage<'_> {
         links.map(|(id, _)| *id).collect()
     }
 
+    /// A server is away, and says so in the way of what keeps it away for longest.
     fn away(&mut self, server: usize, reason: CloseReason, span: Duration) {
-        self.world.backends[server].away = Some(reason);
-        self.over(span, Lasting::Absence(server));
+        let (until, absence) = (self.world.now + span, Lasting::Absence(server));
+        if self.world.ends.get(&absence).is_none_or(|end| *end <= until) {
+            self.world.backends[server].away = Some(reason);
+        }
+        self.world.last(absence, span);
     }
 
     /// What a server does wrong frame by frame.
@@ -335,6 +332,12 @@ impl Stage<'_> {
                 let all = Garbage::ALL.iter().copied().cycle();
                 self.send_garbage(*who, all.take(*count as usize));
             }
+            Fault::TooLarge { who } => {
+                let node = self.node(*who);
+                for backend in &mut self.world.backends {
+                    backend.mischief().too_large.insert(node);
+                }
+            }
             Fault::GiantFrame { who } => {
                 let node = self.node(*who);
                 for backend in &mut self.world.backends {
@@ -345,8 +348,14 @@ impl Stage<'_> {
         }
     }
 
+    /// Where a server is. A scenario that was made by hand may name one that is not there.
+    fn server(&self, server: ServerId) -> usize {
+        usize::from(server.0) % self.world.backends.len()
+    }
+
     fn backend(&mut self, server: ServerId) -> &mut Backend {
-        &mut self.world.backends[usize::from(server.0)]
+        let server = self.server(server);
+        &mut self.world.backends[server]
     }
 
     fn mischief(&mut self, server: ServerId) -> &mut Mischief {
@@ -398,7 +407,7 @@ impl Stage<'_> {
                 let node = self.node(*who);
                 self.world.nodes[node.0].clock.stop(now);
                 self.world.refresh_deadline(node);
-                self.over(*span, Lasting::StoppedClock(node));
+                self.world.last(Lasting::StoppedClock(node), *span);
             }
             Fault::WallForward { who, span } => {
                 let unix = BEGIN + now.since_epoch() + *span;
@@ -412,7 +421,7 @@ impl Stage<'_> {
                 let node = self.node(*who);
                 self.world.nodes[node.0].reads = false;
                 self.world.refresh_deadline(node);
-                self.over(*span, Lasting::Deafness(node));
+                self.world.last(Lasting::Deafness(node), *span);
             }
             Fault::TokenEnds { who, within } => self.set_token(*who, *within),
             Fault::AppRestart { who } => self.restart(*who),

@@ -46,6 +46,9 @@ pub struct Report {
 
 /// Runs a scenario with our own client.
 ///
+/// A scenario that was made by hand and is none, see [`Scenario::check`], is a finding by the rule
+/// `scenario`; one that asks more of the world than it takes is one by the rule `flood`.
+///
 /// # Examples
 ///
 /// ```
@@ -132,7 +135,6 @@ struct Stage<'a> {
     next_number: u64,
     tokens: u64,
     /// What the database will tell once it is back, in order.
-    outage_until: Option<Instant>,
     waiting: Vec<crate::scenario::Data>,
     backwards: Duration,
     /// How long a row subscription took at most that was slow.
@@ -208,7 +210,6 @@ impl<'a> Stage<'a> {
             next_plan: 0,
             next_number: 0,
             tokens: 0,
-            outage_until: None,
             waiting: Vec::new(),
             backwards: Duration::ZERO,
             subscribes_late: Duration::ZERO,
@@ -316,6 +317,11 @@ impl<'a> Stage<'a> {
 
     fn run(&mut self) -> Option<Duration> {
         let scenario = self.scenario;
+        if let Err(error) = scenario.check() {
+            let now = self.world.now;
+            self.world.oracle.find("scenario", now, || error.to_string());
+            return None;
+        }
         for step in &scenario.steps {
             self.pass(step.after);
             if self.is_over() {
@@ -371,18 +377,17 @@ impl<'a> Stage<'a> {
                 }
                 (None, _) => break,
             }
-            if self.outage_until.is_some_and(|at| at <= self.world.now) {
-                self.end_outage();
-            }
         }
         self.world.now = self.world.now.max(until);
-        if self.outage_until.is_some_and(|at| at <= self.world.now) {
-            self.end_outage();
-        }
     }
 
-    /// What applications were told, and what they make of it.
+    /// What applications were told, and what they make of it; and what the database has to tell.
     fn listen(&mut self) {
+        if !self.world.is_database_away {
+            for data in core::mem::take(&mut self.waiting) {
+                self.data(&data);
+            }
+        }
         for (node, told) in core::mem::take(&mut self.world.overheard) {
             let Some(at) = self.actors.iter().position(|player| player.node == node) else {
                 continue;

@@ -22,7 +22,10 @@ impl Stage<'_> {
             self.world.backends[server].calm(now);
             self.world.flush_server(server);
         }
-        self.end_outage();
+        // What lasted does not end once more.
+        self.world.ends.clear();
+        self.world.bring_database_back();
+        self.listen();
         for player in 0..self.actors.len() {
             let node = self.actors[player].node;
             self.world.heal(node);
@@ -195,13 +198,6 @@ impl Stage<'_> {
                 self.world.backends.iter().map(|backend| backend.server.stats().sessions).sum();
             let deadline = self.world.deadlines.first().copied();
             self.world.oracle.check_end(sessions, deadline, now);
-        }
-    }
-
-    pub(super) fn end_outage(&mut self) {
-        self.outage_until = None;
-        for data in core::mem::take(&mut self.waiting) {
-            self.data(&data);
         }
     }
 }

@@ -1,38 +1,8 @@
 //! Scenarios: who is there, what each topic is like, and what happens, one step a line.
-//!
-//! A scenario is a text that people read and write, the form of every regression and of what a
-//! failing seed is shrunk to:
-//!
-//! ```
-//! use realtime_sim::Scenario;
-//!
-//! let text = "\
-//! seed 7
-//! client ana
-//! topic room realtime:room presence ack
-//!
-//! +0ms     ana connect
-//! +0ms     ana open room
-//! +2s      cut ana
-//! +100ms   ana send room
-//! ";
-//! let scenario: Scenario = text.parse()?;
-//! assert_eq!(scenario.to_string(), text);
-//! # Ok::<(), realtime_sim::ScenarioError>(())
-//! ```
-//!
-//! | line | meaning |
-//! |---|---|
-//! | `seed N` | The seed of whatever is drawn while it runs: jitter of links and of retries. |
-//! | `set KEY VALUE` | A setting that differs from its default, see [`Settings`]. |
-//! | `client NAME`, `manager NAME` | An application with a `Client`, or with a `Manager`. |
-//! | `topic NAME TOPIC FLAGS…` | A topic of the wire and how channels of it are opened, see [`TopicSpec`]. |
-//! | `+SPAN NAME ACT…` | So long after the line before, an application does something, see [`Act`]. |
-//! | `+SPAN database DATA…` | Something happens in the database, see [`Data`]. |
-//! | `+SPAN FAULT…` | Something goes wrong, see [`Fault`]. |
-//! | `# …` | A remark. |
 
+mod check;
 mod settings;
+mod span;
 mod steps;
 mod swarm;
 mod text;
@@ -49,6 +19,44 @@ pub use words::{ActorId, CloseCode, Garbage, Refusal, ServerId, Shutting, TopicI
 use crate::Seed;
 
 /// A run to come: who takes part, and what happens to them in which order.
+///
+/// A scenario is a text that people read and write, the form of every regression and of what a
+/// failing seed is shrunk to:
+///
+/// ```
+/// use realtime_sim::Scenario;
+///
+/// let text = "\
+/// seed 7
+/// client ana
+/// topic room realtime:room presence ack
+///
+/// +0ms     ana connect
+/// +0ms     ana open room
+/// +2s      cut ana
+/// +100ms   ana send room
+/// ";
+/// let scenario: Scenario = text.parse()?;
+/// assert_eq!(scenario.to_string(), text);
+/// # Ok::<(), realtime_sim::ScenarioError>(())
+/// ```
+///
+/// | line | meaning |
+/// |---|---|
+/// | `seed N` | The seed of whatever is drawn while it runs: jitter of links and of retries. |
+/// | `set KEY VALUE` | A setting that differs from its default, see [`Settings`]. |
+/// | `client NAME`, `manager NAME` | An application with a `Client`, or with a `Manager`. |
+/// | `topic NAME TOPIC FLAGS…` | A topic of the wire and how channels of it are opened, see [`TopicSpec`]. |
+/// | `+SPAN NAME ACT…` | So long after the line before, an application does something, see [`Act`]. |
+/// | `+SPAN database DATA…` | Something happens in the database, see [`Data`]. |
+/// | `+SPAN FAULT…` | Something goes wrong, see [`Fault`]. |
+/// | `# …` | A remark, at the beginning of a line or behind a space. |
+///
+/// Settings, applications and topics stand before the steps that need them. A `SPAN` is a whole
+/// number and one of the units `ns`, `us`, `ms`, `s`, `m`, `h` and `d`, a hundred years at most.
+/// What the steps send together is bounded, so that no scenario asks more of a world than it takes;
+/// a world that is asked for more all the same says so by the rule `flood`, and its client is not
+/// to blame. A scenario that is made by hand can be checked with [`check`](Scenario::check).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
     /// The seed of all that is drawn while it runs.
@@ -91,7 +99,7 @@ pub enum Part {
 /// A topic and how channels of it are opened.
 ///
 /// In a scenario: `topic NAME TOPIC` and then any of the flags `presence`, `ack`, `echo`,
-/// `private`, `replay`, `rows` and `wait`.
+/// `private`, `rows` and `wait`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSpec {
     /// Its name in the steps.

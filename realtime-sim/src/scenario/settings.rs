@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::Cast;
-use super::words::Word;
+use super::words::{Word, instead};
 use crate::seed::Draw;
 
 macro_rules! settings {
@@ -14,7 +14,11 @@ macro_rules! settings {
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub struct Settings {
-            $($(#[doc = $doc])+ pub $field: $type,)+
+            $(
+                $(#[doc = $doc])+
+                #[doc = concat!("\n\nIn a scenario: `set ", $word, " VALUE`.")]
+                pub $field: $type,
+            )+
         }
 
         impl Default for Settings {
@@ -34,12 +38,18 @@ macro_rules! settings {
                 lines
             }
 
+            /// The first setting that no text could have made.
+            pub(super) fn misfit(&self, cast: &Cast) -> Option<&'static str> {
+                let fits = [$(($word, self.$field.fits(cast)),)+];
+                fits.into_iter().find(|(_, fits)| !fits).map(|(word, _)| word)
+            }
+
             pub(super) fn read(&mut self, key: &str, value: &str, cast: &Cast) -> Result<(), String> {
                 match key {
                     $($word => self.$field = Word::read(value, cast)?,)+
                     _ => {
-                        let keys = [$($word,)+].join(", ");
-                        return Err(format!("`{key}` is no setting; there are {keys}"));
+                        let instead = instead(key, [$($word,)+].into_iter());
+                        return Err(format!("`{key}` is no setting; {instead}"));
                     }
                 }
                 Ok(())

@@ -12,7 +12,7 @@ use crate::seed::Draw;
 /// written, read, drawn and made simpler. What is not listed here does not exist.
 macro_rules! steps {
     (
-        $(#[$doc:meta])* $name:ident, $(#[$kind_doc:meta])* $kind:ident;
+        $(#[$doc:meta])* $name:ident $first:literal, $(#[$kind_doc:meta])* $kind:ident;
         $(#[doc = $sentence:literal] $variant:ident $word:literal
             { $($field:ident: $type:ty),* })+
     ) => {
@@ -20,14 +20,24 @@ macro_rules! steps {
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum $name {
-            $(#[doc = $sentence] $variant { $(#[doc = meaning!($field)] $field: $type),* },)+
+            $(
+                #[doc = $sentence]
+                #[doc = concat!("\n\nIn a scenario: `", $first, $word $(, " ", parameter!($field))*, "`.")]
+                #[doc(alias = $word)]
+                $variant { $(#[doc = meaning!($field)] $field: $type),* },
+            )+
         }
 
         $(#[$kind_doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum $kind {
-            $(#[doc = $sentence] $variant,)+
+            $(
+                #[doc = $sentence]
+                #[doc = concat!("\n\nIn a scenario: `", $first, $word $(, " ", parameter!($field))*, "`.")]
+                #[doc(alias = $word)]
+                $variant,
+            )+
         }
 
         impl $kind {
@@ -87,6 +97,14 @@ macro_rules! steps {
                         let found: &[Option<ServerId>] = &[$($field.server()),*];
                         found.iter().find_map(|server| *server)
                     })+
+                }
+            }
+
+            /// Whether a text could have said it: who and what it names is there.
+            pub(super) fn fits(&self, cast: &Cast) -> bool {
+                let _ = cast;
+                match self {
+                    $(Self::$variant { $($field),* } => true $(&& $field.fits(cast))*,)+
                 }
             }
 
@@ -202,6 +220,64 @@ macro_rules! meaning {
     };
 }
 
+/// A parameter as it stands for a word in the documentation.
+macro_rules! parameter {
+    (who) => {
+        "NAME"
+    };
+    (topic) => {
+        "TOPIC"
+    };
+    (server) => {
+        "SERVER"
+    };
+    (span) => {
+        "SPAN"
+    };
+    (late) => {
+        "LATE"
+    };
+    (delay) => {
+        "DELAY"
+    };
+    (jitter) => {
+        "JITTER"
+    };
+    (down) => {
+        "DOWN"
+    };
+    (every) => {
+        "EVERY"
+    };
+    (within) => {
+        "WITHIN"
+    };
+    (lives) => {
+        "LIVES"
+    };
+    (hours) => {
+        "HOURS"
+    };
+    (times) => {
+        "TIMES"
+    };
+    (count) => {
+        "COUNT"
+    };
+    (code) => {
+        "CODE"
+    };
+    (status) => {
+        "STATUS"
+    };
+    (why) => {
+        "WHY"
+    };
+    (what) => {
+        "WHAT"
+    };
+}
+
 /// For each field, the variant with that field replaced by each of its simpler values.
 macro_rules! simpler_fields {
     ($found:ident, $name:ident :: $variant:ident, [], [$($done:ident)*]) => {};
@@ -219,7 +295,7 @@ macro_rules! simpler_fields {
 
 steps! {
     /// Something an application does with its client, written behind its name: `ana open room`.
-    Act,
+    Act "NAME ",
     /// The kinds of [`Act`].
     ActKind;
     /// It wants to be connected.
@@ -252,7 +328,7 @@ steps! {
 
 steps! {
     /// Something that happens in the database, written behind `database`.
-    Data,
+    Data "database ",
     /// The kinds of [`Data`].
     DataKind;
     /// A row with the next number is inserted in the table that the topics are about.
@@ -270,7 +346,7 @@ steps! {
     ///
     /// What lasts ends by itself, or when the world is healed. Faults of a link are about the
     /// connections an actor has at that moment, unless they say otherwise.
-    Fault,
+    Fault "",
     /// The kinds of [`Fault`].
     FaultKind;
     /// The connection breaks at once and without a close frame; both ends notice, what was under way is lost.
@@ -315,7 +391,7 @@ steps! {
     Coalesce "coalesce" { who: ActorId, every: Duration, span: Duration }
     /// The server sends a frame that is larger than the client takes.
     GiantFrame "giant-frame" { who: ActorId }
-    /// A frame of the client is too large for the server, which ends the connection with 1009.
+    /// The next frame of the client is too large for the server, which does not take it and ends the connection with 1009.
     TooLarge "too-large" { who: ActorId }
     /// The next replies of the server come late, and what it sends meanwhile comes before them.
     LateReplies "late-replies" { server: ServerId, span: Duration, times: u32 }
@@ -371,7 +447,7 @@ steps! {
     Garbage "garbage" { who: ActorId, what: Garbage }
     /// The server sends many frames that should not be.
     GarbageFlood "garbage-flood" { who: ActorId, count: u32 }
-    /// The database is away for a while; what is to be told waits.
+    /// The database is away for a while: row changes stop, joins get none before it is back and no replay, and what happens in it waits.
     DatabaseOutage "database-outage" { span: Duration }
     /// New connections go to the next server.
     Reroute "reroute" { who: ActorId }

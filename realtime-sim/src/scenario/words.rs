@@ -1,9 +1,9 @@
 //! The words of a scenario: whom, which topic, how long, how many, and what a server says.
 
-use core::fmt;
 use core::time::Duration;
 
 use super::Cast;
+use super::span::{SPAN_MAX, Span, read_span};
 use crate::seed::Draw;
 
 /// One client or manager of a scenario, by its place in the cast.
@@ -26,45 +26,15 @@ impl TopicId {
     }
 }
 
-/// How a span of time is written: `1500ms`, `2s`, `3m`, `4h`, `5d`; the largest unit that is whole.
-pub(super) struct Span(pub(super) Duration);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(u128, &str); 5] =
-            [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
-        let millis = self.0.as_millis();
-        let fits = |(unit, _): &&(u128, &str)| millis != 0 && millis % unit == 0;
-        let (unit, name) = UNITS.iter().find(fits).unwrap_or(&(1, "ms"));
-        f.pad(&format!("{}{name}", millis / unit))
-    }
-}
-
-pub(super) fn read_span(word: &str) -> Result<Duration, String> {
-    let digits = word.len() - word.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = word.split_at(digits);
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => 0,
-    };
-    let number = number.parse::<u64>().ok().filter(|_| millis != 0);
-    let span = number.and_then(|number| number.checked_mul(millis)).filter(|ms| *ms <= SPAN_MS_MAX);
-    let span = span.ok_or_else(|| format!("`{word}` is no span; write 150ms, 2s, 3m, 4h or 5d"))?;
-    Ok(Duration::from_millis(span))
-}
-
-/// A hundred years: longer is a mistake.
-const SPAN_MS_MAX: u64 = 100 * 365 * 86_400_000;
-
 /// A parameter of a step: how it is written, read, drawn and made simpler.
 pub(super) trait Word: Sized + Clone + PartialEq {
     fn write(&self, cast: &Cast) -> String;
     fn read(word: &str, cast: &Cast) -> Result<Self, String>;
     fn draw(draw: &mut Draw, cast: &Cast) -> Self;
+    /// Whether a text could have said it: who and what it names is there, and how much is bounded.
+    fn fits(&self, _: &Cast) -> bool {
+        true
+    }
     /// The application that it names, if it names one.
     fn actor(&self) -> Option<ActorId> {
         None
@@ -79,13 +49,22 @@ pub(super) trait Word: Sized + Clone + PartialEq {
     }
 }
 
+/// What is written for somebody who is not there; no name is like it.
+fn nobody() -> String {
+    "#".into()
+}
+
 impl Word for ActorId {
     fn actor(&self) -> Option<ActorId> {
         Some(*self)
     }
 
     fn write(&self, cast: &Cast) -> String {
-        cast.actors[usize::from(self.0)].name.clone()
+        cast.actors.get(usize::from(self.0)).map_or_else(nobody, |actor| actor.name.clone())
+    }
+
+    fn fits(&self, cast: &Cast) -> bool {
+        usize::from(self.0) < cast.actors.len()
     }
 
     fn read(word: &str, cast: &Cast) -> Result<Self, String> {
@@ -106,7 +85,11 @@ impl Word for ActorId {
 
 impl Word for TopicId {
     fn write(&self, cast: &Cast) -> String {
-        cast.topics[usize::from(self.0)].name.clone()
+        cast.topics.get(usize::from(self.0)).map_or_else(nobody, |topic| topic.name.clone())
+    }
+
+    fn fits(&self, cast: &Cast) -> bool {
+        usize::from(self.0) < cast.topics.len()
     }
 
     fn read(word: &str, cast: &Cast) -> Result<Self, String> {
@@ -135,6 +118,10 @@ impl Word for ServerId {
         self.0.to_string()
     }
 
+    fn fits(&self, cast: &Cast) -> bool {
+        u32::from(self.0) < cast.settings.servers
+    }
+
     fn read(word: &str, cast: &Cast) -> Result<Self, String> {
         let at = word.parse::<u8>().ok().filter(|at| u32::from(*at) < cast.settings.servers);
         at.map(Self).ok_or_else(|| {
@@ -158,6 +145,10 @@ impl Word for Duration {
 
     fn read(word: &str, _: &Cast) -> Result<Self, String> {
         read_span(word)
+    }
+
+    fn fits(&self, _: &Cast) -> bool {
+        *self <= SPAN_MAX
     }
 
     /// Mostly short, sometimes up to a minute: what is longer has a word of its own.
@@ -186,9 +177,13 @@ impl Word for u32 {
         self.to_string()
     }
 
-    fn read(word: &str, _: &Cast) -> Result<Self, String> {
-        let count = word.parse().ok().filter(|count| (1..=10_000).contains(count));
+    fn read(word: &str, cast: &Cast) -> Result<Self, String> {
+        let count = word.parse().ok().filter(|count: &Self| count.fits(cast));
         count.ok_or_else(|| format!("`{word}` is no number from 1 to 10000"))
+    }
+
+    fn fits(&self, _: &Cast) -> bool {
+        (1..=10_000).contains(self)
     }
 
     fn draw(draw: &mut Draw, _: &Cast) -> Self {
@@ -201,13 +196,39 @@ impl Word for u32 {
     }
 }
 
+/// What might have been meant by a word that is none of those that are known.
+pub(super) fn instead<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.collect();
+    let near = known.iter().map(|known| (distance(word, known), known)).min();
+    match near {
+        Some((distance, near)) if distance <= 1 + word.chars().count() / 4 => {
+            format!("do you mean `{near}`?")
+        }
+        _ => format!("write one of {}", known.join(", ")),
+    }
+}
+
+/// How many letters have to be added, taken away or changed to get from one word to another.
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
+    for (above, one) in from.chars().enumerate() {
+        let mut diagonal = core::mem::replace(&mut row[0], above + 1);
+        for (at, other) in to.chars().enumerate() {
+            let changed = diagonal + usize::from(one != other);
+            diagonal = row[at + 1];
+            row[at + 1] = changed.min(row[at] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.chars().count()]
+}
+
 macro_rules! choices {
     ($(#[$doc:meta])* $name:ident $what:literal { $($(#[$of:meta])* $variant:ident $word:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum $name {
-            $($(#[$of])* $variant,)+
+            $($(#[$of])* #[doc = concat!("\n\nIn a scenario: `", $word, "`.")] #[doc(alias = $word)] $variant,)+
         }
 
         impl $name {
@@ -231,8 +252,8 @@ macro_rules! choices {
             fn read(word: &str, _: &Cast) -> Result<Self, String> {
                 let found = Self::ALL.iter().copied().find(|choice| choice.word() == word);
                 found.ok_or_else(|| {
-                    let all: Vec<&str> = Self::ALL.iter().map(|choice| choice.word()).collect();
-                    format!("`{word}` is no {}; write one of {}", $what, all.join(", "))
+                    let all = Self::ALL.iter().map(|choice| choice.word());
+                    format!("`{word}` is no {}; {}", $what, instead(word, all))
                 })
             }
 

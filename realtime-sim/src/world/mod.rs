@@ -11,6 +11,7 @@ use realtime_proto::server::{Server, ServerConfig, ServerEvent, SessionId};
 use crate::agenda::Agenda;
 use crate::backend::Backend;
 use crate::coverage::Observer;
+use crate::fault::Lasting;
 use crate::host::Log;
 use crate::link::{End, Link, Network, Parcel};
 use crate::node::{Node, Sleep};
@@ -32,11 +33,10 @@ pub(crate) enum Due {
     /// A driver has been stuck in a write since then.
     WriteTimeout {
         node: NodeId,
-        link: u64,
         since: Instant,
     },
     /// Something that lasted is over.
-    Over(crate::fault::Lasting),
+    Over(Lasting),
 }
 
 /// Clients, servers and the links between them, all made from one seed.
@@ -78,6 +78,10 @@ pub struct World {
     pub(crate) sessions: BTreeMap<(usize, SessionId), u64>,
     pub(crate) next_link: u64,
     pub(crate) agenda: Agenda<Due>,
+    /// When that is over which lasts, of each kind the latest end.
+    pub(crate) ends: BTreeMap<Lasting, Instant>,
+    /// Whether the database that all servers share is away.
+    pub(crate) is_database_away: bool,
     pub(crate) trace: Trace,
     pub(crate) oracle: Oracle,
     pub(crate) observer: Observer,
@@ -90,6 +94,8 @@ pub struct World {
     pub(crate) tally: Tally,
     steps: u64,
     steps_at_this_instant: u32,
+    /// How many of them were timeouts of nodes.
+    timeouts_at_this_instant: u32,
 }
 
 /// How much happened in a world.
@@ -114,8 +120,10 @@ impl Tally {
     }
 }
 
-/// A world that takes more steps without time passing does not move any more.
-const STEPS_PER_INSTANT_MAX: u32 = 100_000;
+/// A world takes no more steps without time passing.
+const STEPS_PER_INSTANT_MAX: u32 = 1_000_000;
+/// A world whose nodes time out so often without time passing does not move any more.
+const TIMEOUTS_PER_INSTANT_MAX: u32 = 100_000;
 
 impl World {
     /// A world with a server and nobody else in it.
@@ -144,6 +152,8 @@ impl World {
             sessions: BTreeMap::new(),
             next_link: 0,
             agenda: Agenda::new(),
+            ends: BTreeMap::new(),
+            is_database_away: false,
             trace: Trace::default(),
             oracle: Oracle::default(),
             observer: Observer::default(),
@@ -154,6 +164,7 @@ impl World {
             tally: Tally::default(),
             steps: 0,
             steps_at_this_instant: 0,
+            timeouts_at_this_instant: 0,
         }
     }
 
@@ -355,12 +366,17 @@ impl World {
         if at > self.now {
             self.now = at;
             self.steps_at_this_instant = 0;
+            self.timeouts_at_this_instant = 0;
         }
         self.steps += 1;
         self.steps_at_this_instant += 1;
         let now = self.now;
-        if self.steps_at_this_instant >= STEPS_PER_INSTANT_MAX {
-            self.oracle.find("G7", now, || "the world does not get past this instant".into());
+        if self.timeouts_at_this_instant >= TIMEOUTS_PER_INSTANT_MAX {
+            self.oracle.find("G7", now, || "the nodes do not get past this instant".into());
+        } else if self.steps_at_this_instant >= STEPS_PER_INSTANT_MAX {
+            self.flood(|| format!("{STEPS_PER_INSTANT_MAX} steps were taken at this instant"));
+        }
+        if self.finding().is_some() {
             self.complain();
             return false;
         }
@@ -373,10 +389,24 @@ impl World {
             self.backends[server].handle_timeout(now);
             self.flush_server(server);
         } else if let Some((_, node)) = self.deadlines.first().copied() {
+            self.timeouts_at_this_instant += 1;
             self.let_time_out(node);
         }
         self.complain();
         true
+    }
+
+    /// Plans something, as far as the agenda takes it.
+    pub(crate) fn plan(&mut self, at: Instant, due: Due) {
+        if self.agenda.is_full() {
+            self.flood(|| "too many messages are under way".into());
+        }
+        self.agenda.plan(at, due);
+    }
+
+    /// More happens than a world takes: no client is to blame, the run ends all the same.
+    pub(crate) fn flood(&mut self, what: impl FnOnce() -> String) {
+        self.oracle.find("flood", self.now, || format!("{}; let the scenario be smaller", what()));
     }
 
     /// Something that was planned happens.
@@ -384,7 +414,7 @@ impl World {
         match due {
             Due::Arrival { link, to, parcel } => self.on_arrival(link, to, parcel),
             Due::Wake(node) => self.wake(node),
-            Due::WriteTimeout { node, link, since } => self.on_write_timeout(node, link, since),
+            Due::WriteTimeout { node, since } => self.on_write_timeout(node, since),
             Due::Over(lasting) => self.on_over(lasting),
         }
     }
@@ -469,5 +499,59 @@ impl World {
                 format!("{id} does not get past {clock}: its next deadline is {next:?}")
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use realtime_proto::{CloseReason, Config};
+
+    use super::*;
+    use crate::link::Carried;
+
+    fn flooded(world: &World) -> bool {
+        world.finding().is_some_and(|finding| finding.rule == "flood")
+    }
+
+    fn a_world() -> (World, NodeId, u64) {
+        let mut world = World::seed(1);
+        world.keeps_findings = true;
+        let ana = world.add_client(Config::builder("ws://server/socket").build().unwrap());
+        world.client(ana, |client, now| client.connect(now));
+        world.run_for(Duration::from_secs(1));
+        let link = *world.links.keys().next().unwrap();
+        (world, ana, link)
+    }
+
+    fn fill(world: &mut World, mut one: impl FnMut(&mut World)) {
+        let mut count = 0;
+        while !flooded(world) {
+            one(world);
+            count += 1;
+            assert!(count <= 1_000_001, "no end of it");
+        }
+        // It takes no more and panics not.
+        one(world);
+    }
+
+    #[test]
+    fn more_than_a_world_takes_is_a_flood_and_neither_a_panic_nor_the_mistake_of_a_client() {
+        let parcel = || Parcel { carried: Carried::Ended, left_at: Instant::EPOCH };
+        let (mut world, ana, _) = a_world();
+        fill(&mut world, |world| world.plan(Instant::EPOCH, Due::Wake(ana)));
+        let (mut world, _, link) = a_world();
+        world.links.get_mut(&link).unwrap().hold(End::Server);
+        fill(&mut world, |world| world.on_arrival(link, End::Server, parcel()));
+        let (mut world, ana, link) = a_world();
+        world.suspend(ana, Duration::from_secs(1));
+        let reason = CloseReason::WriteTimeout;
+        fill(&mut world, |world| {
+            let carried = Carried::Failed(reason.clone());
+            world.deliver(link, End::Node, Parcel { carried, left_at: Instant::EPOCH });
+        });
+        let (mut world, ana, _) = a_world();
+        world.steps_at_this_instant = STEPS_PER_INSTANT_MAX - 1;
+        world.plan(world.now, Due::Wake(ana));
+        assert!(!world.step() && flooded(&world));
     }
 }

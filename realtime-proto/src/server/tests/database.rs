@@ -338,3 +338,158 @@ fn row_changes_that_stop_without_a_word_come_back_with_one() {
     assert!(rig.sent_to(alice)[0].contains("Subscribed to PostgreSQL"));
     assert_eq!(rig.server.change(&change, rig.now), 1);
 }
+
+#[test]
+fn what_a_join_that_waited_brings_is_behind_the_older_mail_of_its_session() {
+    let mut rig = Rig::with(ServerConfig {
+        subscribed_after: Duration::from_secs(3),
+        idle_after: None,
+        ..ServerConfig::default()
+    });
+    let (alice, ben) = (rig.open(V2), rig.open(V2));
+    rig.join(alice, "realtime:a", "{}");
+    rig.join(ben, "realtime:a", "{}");
+    rig.insert("realtime:d", 1);
+    rig.send(
+        alice,
+        &format!(
+            r#"["2","2","realtime:d","phx_join",{{"config":{{"private":true,
+                "broadcast":{{"replay":{{"since":0}}}},"presence":{{"enabled":true}},{TODOS},
+                "postgres_changes_options":{{"wait":true}}}}}}]"#
+        ),
+    );
+    // While the join holds the session: a push and a heartbeat of alice, a broadcast of ben.
+    let send = |from: &str| {
+        format!(
+            r#"["1","{from}","realtime:a","broadcast",{{"type":"broadcast","event":"{from}","payload":{{}}}}]"#
+        )
+    };
+    rig.send(ben, &send("ben"));
+    rig.send(alice, r#"[null,"4","phoenix","heartbeat",{}]"#);
+    rig.send(
+        alice,
+        r#"["2","5","realtime:d","presence",{"type":"presence","event":"track","payload":{}}]"#,
+    );
+    assert_eq!(rig.sent_to(alice), Vec::<String>::new());
+    rig.wait(Duration::from_secs(3));
+    let sent = rig.sent_to(alice);
+    let place = |what: &str| sent.iter().position(|text| text.contains(what)).expect(what);
+    // The process of the session answers joins and heartbeats itself; what channels send to it
+    // comes in the order in which it was sent.
+    let order = [
+        place(r#"["2","2","realtime:d","phx_reply""#),
+        place(r#""event":"ben""#),
+        place(r#"[null,"4","phoenix","phx_reply""#),
+        place(r#""replayed":true"#),
+        place(r#""presence_state""#),
+        place(r#"["2","5","realtime:d","phx_reply""#),
+    ];
+    assert!(order.is_sorted(), "{sent:#?}");
+}
+
+#[test]
+fn the_end_of_an_older_join_is_the_first_behind_the_reply_of_one_that_waited() {
+    let mut rig = Rig::with(ServerConfig {
+        subscribed_after: Duration::from_secs(3),
+        idle_after: None,
+        ..ServerConfig::default()
+    });
+    let (alice, ben) = (rig.open(V2), rig.open(V2));
+    rig.join(alice, "realtime:a", "{}");
+    rig.join(alice, "realtime:d", "{}");
+    rig.join(ben, "realtime:a", "{}");
+    rig.send(alice, &wait_join(r#"{"wait":true}"#).replace(r#"["1","1""#, r#"["3","3""#));
+    rig.send(
+        ben,
+        r#"["1","7","realtime:a","broadcast",{"type":"broadcast","event":"e","payload":{}}]"#,
+    );
+    rig.wait(Duration::from_secs(3));
+    let sent = rig.sent_to(alice);
+    assert!(sent[0].starts_with(r#"["3","3","realtime:d","phx_reply""#), "{sent:#?}");
+    assert_eq!(sent[1], r#"["1","1","realtime:d","phx_close",{}]"#);
+    assert!(sent[2].contains(r#""event":"e""#), "{sent:#?}");
+}
+
+#[test]
+fn row_changes_wait_for_a_database_that_is_away_and_nothing_is_replayed() {
+    let mut rig = Rig::new();
+    let (live, asks) = (rig.open(V2), rig.open(V2));
+    rig.insert("realtime:d", 1);
+    rig.join(live, "realtime:d", &format!("{{{TODOS}}}"));
+    rig.wait(Duration::from_millis(100));
+    rig.sent();
+    rig.server.stop_database(rig.now);
+    let away = json(
+        r#"{"message":"Too many database timeouts","status":"error","extension":"postgres_changes","channel":"d"}"#,
+    );
+    assert_eq!(payload(&rig.sent_to(live)[0]), away);
+    rig.server.stop_database(rig.now);
+    assert_eq!(rig.sent(), [], "it is away already");
+    rig.send(asks, &format!(r#"["1","1","realtime:d","phx_join",{{"config":{{{TODOS}}}}}]"#));
+    let sent = rig.sent_to(asks);
+    assert!(sent[0].contains(r#""status":"ok""#));
+    assert_eq!(payload(&sent[1]), away);
+    let todo = row_change(r#"{"table":"todos","type":"INSERT","record":{"id":1}}"#);
+    rig.wait(Duration::from_secs(60));
+    assert_eq!(rig.server.change(&todo, rig.now), 0);
+    let late = rig.open(V2);
+    rig.send(
+        late,
+        &format!(
+            r#"["1","1","realtime:d","phx_join",{{"config":{}}}]"#,
+            private(r#""replay":{"since":0}"#)
+        ),
+    );
+    rig.wait(Duration::from_secs(5));
+    let refusal = payload(&rig.sent_to(late)[0]);
+    assert_eq!(
+        refusal["response"]["reason"],
+        "UnableToReplayMessages: Realtime was unable to replay messages"
+    );
+
+    rig.server.start_database(rig.now);
+    assert_eq!(rig.sent(), []);
+    rig.wait(Duration::from_millis(100));
+    let told = rig.sent();
+    assert_eq!(told.len(), 2);
+    assert!(told.iter().all(|(_, text)| text.contains("Subscribed to PostgreSQL")), "{told:?}");
+    assert_eq!(rig.server.change(&todo, rig.now), 2);
+    let told = rig.replayed("realtime:d", r#"{"since":0}"#);
+    assert_eq!(told.len(), 1);
+}
+
+#[test]
+fn a_join_that_waits_for_row_changes_waits_in_vain_for_a_database_that_is_away() {
+    let mut rig = Rig::new();
+    let alice = rig.open(V2);
+    rig.server.stop_database(rig.now);
+    rig.send(alice, &wait_join(r#"{"wait":true,"timeout":700}"#));
+    rig.wait(Duration::from_secs(30));
+    let reason = payload(&rig.sent_to(alice)[0])["response"]["reason"].to_string();
+    assert!(reason.contains("PostgresChangesSubscribeTimeout: Timed out after 700ms"), "{reason}");
+}
+
+#[test]
+fn who_joins_again_behind_a_join_that_waited_hears_that_its_older_self_went() {
+    let mut rig = Rig::with(ServerConfig {
+        subscribed_after: Duration::from_secs(3),
+        idle_after: None,
+        ..ServerConfig::default()
+    });
+    let alice = rig.open(V2);
+    rig.join(alice, "realtime:p", r#"{"presence":{"enabled":true,"key":"alice"}}"#);
+    rig.send(alice, &wait_join(r#"{"wait":true}"#).replace(r#"["1","1""#, r#"["2","2""#));
+    rig.presence(alice, "3", r#"{"type":"presence","event":"track","payload":{}}"#);
+    rig.send(
+        alice,
+        r#"["4","4","realtime:p","phx_join",{"config":{"presence":{"enabled":true,"key":"alice"}}}]"#,
+    );
+    rig.wait(Duration::from_secs(3));
+    let sent = rig.sent_to(alice);
+    let diffs = sent.iter().filter(|text| text.contains("presence_diff")).map(|text| payload(text));
+    let [came, went] = diffs.collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!(came["joins"], went["leaves"]);
+    assert!(came["joins"]["alice"].is_object(), "{came}");
+    let place = |what: &str| sent.iter().position(|text| text.contains(what)).expect(what);
+    assert!(place(r#"["4","4","realtime:p","phx_reply""#) < place("presence_diff"));
+}

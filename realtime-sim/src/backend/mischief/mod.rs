@@ -3,13 +3,13 @@
 mod pass;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use realtime_proto::server::SessionId;
 use realtime_proto::wire::{self, Sender};
 use realtime_proto::{Frame, Instant};
 
-use super::gate::{Gate, Mail};
+use super::gate::{Gate, Mail, Then};
 use super::{Backend, forge};
 use crate::NodeId;
 use crate::coverage::Effect;
@@ -26,6 +26,8 @@ pub(crate) struct Mischief {
     pub(crate) other_join_refs: u32,
     pub(crate) partial_replays: u32,
     pub(crate) twice_replayed: u32,
+    /// Whose next frame is too large.
+    pub(crate) too_large: BTreeSet<NodeId>,
     /// Until when heartbeats are not answered.
     heartless_until: Option<Instant>,
     slow: Option<Slow>,
@@ -144,6 +146,7 @@ impl Mischief {
             self.shift,
         ];
         left == [0; 9]
+            && self.too_large.is_empty()
             && self.heartless_until.is_none()
             && self.slow.is_none()
             && self.fates.is_empty()
@@ -246,6 +249,11 @@ impl Backend {
     /// Looks at a frame of a client.
     pub(super) fn process(&mut self, session: SessionId, frame: Frame, now: Instant) {
         self.end_what_lasted(now);
+        let node = self.visitors.get(&session).map(|visitor| visitor.node);
+        if node.is_some_and(|node| self.mischief().too_large.remove(&node)) {
+            self.server.close_session(session, 1009, "", now);
+            return;
+        }
         let Some((node, fate, topic)) = self.fate_of(session, &frame) else {
             return self.server.handle_frame(session, frame, now);
         };
@@ -253,7 +261,7 @@ impl Backend {
             Fate::Slow(span) => {
                 self.mischief().take_fate(node);
                 self.effects.add(Effect::SlowJoin);
-                return self.hold(session, now + span, Some(Mail::In(frame)), false);
+                return self.hold(session, now + span, Some(Mail::In(frame)), Then::GoesOn);
             }
             Fate::Refused { why, holds } => (why, holds),
             Fate::OneTooMany(_) => (Refusal::TooManyJoins, true),
@@ -269,7 +277,8 @@ impl Backend {
             self.mischief().full_until.insert(node, now + REFUSAL_HOLDS_FOR + span);
         }
         if holds && topic.starts_with("realtime:") && !why.is_of_phoenix() {
-            self.hold(session, now + REFUSAL_HOLDS_FOR, None, why.ends_connection());
+            let then = if why.ends_connection() { Then::Closes } else { Then::GoesOn };
+            self.hold(session, now + REFUSAL_HOLDS_FOR, None, then);
         } else if why.ends_connection() {
             self.server.close_session(session, 1001, "", now);
         }

@@ -5,7 +5,7 @@ use realtime_proto::wire::{self, Body, Envelope, Sender, Vsn};
 use realtime_proto::{Frame, Instant};
 
 use super::{Late, take};
-use crate::backend::gate::{Gate, Mail};
+use crate::backend::gate::{Gate, Mail, Then};
 use crate::backend::{Backend, Out, forge};
 use crate::coverage::Effect;
 
@@ -116,7 +116,9 @@ impl Backend {
             }
             None => self.emit_once_or_twice(session, frame, now),
             // Nothing gets past the reply to a join: the session waits for it.
-            Some(late) if is_join => self.hold(session, now + late, Some(Mail::Out(frame)), false),
+            Some(late) if is_join => {
+                self.hold(session, now + late, Some(Mail::Out(frame)), Then::GoesOn);
+            }
             Some(late) => self.emit_late(session, None, frame, now + late),
         }
     }
