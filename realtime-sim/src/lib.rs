@@ -59,6 +59,7 @@
 
 mod agenda;
 mod backend;
+mod check;
 mod coverage;
 mod credentials;
 mod fault;
@@ -77,6 +78,7 @@ mod trace;
 mod transport;
 mod world;
 
+pub use check::check_seeds;
 pub use coverage::{
     Cell, ChannelView, Condition, ConnectionView, Course, Coverage, Need, Place, PushEnd, Sight,
     Silent, Table, ViolationKind,
