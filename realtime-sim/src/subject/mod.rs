@@ -209,6 +209,11 @@ pub struct ChannelKey {
     pub life: u32,
 }
 
+impl ChannelKey {
+    /// The topic of channels that no scenario opened.
+    pub(crate) const OF_APP: TopicId = TopicId(u8::MAX);
+}
+
 /// What an event tells the oracle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

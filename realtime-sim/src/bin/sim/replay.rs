@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use realtime_sim::{Profile, run as run_scenario, run_traced};
+use realtime_sim::{Profile, Run, run as run_scenario};
 
 use crate::source::{Source, profile};
 
@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     println!("{scenario}");
     let report = if arguments.trace {
-        run_traced(&scenario, |line| println!("{line}"))
+        Run::new(&scenario).traced(|line| println!("{line}"))
     } else {
         run_scenario(&scenario)
     };

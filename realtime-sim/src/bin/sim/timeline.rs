@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use realtime_sim::{Profile, timeline};
+use realtime_sim::{Profile, Run};
 
 use crate::source::{Source, profile};
 
@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     };
     std::panic::set_hook(Box::new(|_| {}));
-    let page = timeline(&arguments.source.name(), &scenario);
+    let page = Run::new(&scenario).timeline(&arguments.source.name());
     let path = arguments.output.display();
     match std::fs::write(&arguments.output, page) {
         Ok(()) => {

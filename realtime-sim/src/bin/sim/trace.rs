@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use realtime_sim::{Profile, run_recorded};
+use realtime_sim::{Profile, Run};
 
 use crate::source::{Source, profile};
 
@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     };
     std::panic::set_hook(Box::new(|_| {}));
-    let (report, records) = run_recorded(&scenario);
+    let (report, records) = Run::new(&scenario).recorded();
     for record in &records {
         if arguments.json {
             println!("{}", record.to_json());
