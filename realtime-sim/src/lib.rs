@@ -81,10 +81,7 @@ mod world;
 
 pub use app::App;
 pub use check::check_seeds;
-pub use coverage::{
-    Cell, ChannelView, Condition, ConnectionView, Course, Coverage, Need, Place, PushEnd, Sight,
-    Silent, Table, ViolationKind,
-};
+pub use coverage::{Cell, Coverage, Need, Place, PushEnd, Sight, Table, ViolationKind};
 pub use link::Network;
 pub use node::NodeId;
 pub use oracle::Finding;
