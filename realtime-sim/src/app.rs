@@ -22,8 +22,9 @@ use crate::subject::{ClientSubject, Command, ManagerSubject, Subject};
 /// * When it closes a channel that the scenario opened, the channel is given up.
 /// * Channels that it opens are its own. What comes on them is not judged, nor whether they become
 ///   live, nor that they are closed. A topic that it opened before the scenario did is its own, too.
-/// * What it sends is its own, unless its payload has the key `"#"` that the numbers of the
-///   scenario have ([`numbered`](crate::numbered)).
+/// * What it sends is its own, as long as no payload has the key `"#"`, by which the numbers of the
+///   scenario are known ([`numbered`](crate::numbered)). So what the scenario sent it may pass on on
+///   topics of its own only.
 /// * When it tracks or untracks, what it shows of itself on that topic is not judged.
 /// * It may ask again whenever it is told something. So for a client with an application there is no
 ///   rule about how often it connects and joins, nor about trying a refused token again.

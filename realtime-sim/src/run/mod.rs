@@ -36,7 +36,7 @@ pub struct Report {
     pub events: u64,
     /// How many applications the scenario has.
     pub actors: usize,
-    /// How many of them were played by an [`App`].
+    /// How many of them were played by an [`App`](crate::App).
     pub apps: usize,
     /// The time that passed in it.
     pub simulated: Duration,
