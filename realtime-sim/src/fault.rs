@@ -76,6 +76,34 @@ impl World {
 
     /// Breaks one connection of a manager, as [`cut`](Self::cut).
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use realtime_proto::Config;
+    /// use realtime_proto::manager::{Entity, EntityOptions, ManagerConfig};
+    /// use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// let config = ManagerConfig::new(Config::builder("ws://server/socket").build()?);
+    /// let ana = world.add_manager(config.with_channels_per_connection_max(1));
+    /// world.manager(ana, |manager, now| manager.connect(now));
+    /// for id in ["1", "2"] {
+    ///     let contact = Entity::new("contact", id);
+    ///     let options = EntityOptions::default();
+    ///     world.manager(ana, |manager, now| manager.subscribe_to_entity(&contact, &options, now))?;
+    /// }
+    /// world.run_for(Duration::from_secs(1));
+    /// let live = |world: &mut World| {
+    ///     world.manager(ana, |manager, _| manager.channel_stats().by_status.get("live").copied())
+    /// };
+    /// assert_eq!(live(&mut world), Some(2));
+    /// let second = world.manager(ana, |manager, _| manager.connections()[1].id);
+    /// world.cut_connection(ana, second);
+    /// assert_eq!(live(&mut world), Some(1), "the other one does not notice");
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// When the node is not a manager.
@@ -126,6 +154,23 @@ impl World {
     }
 
     /// Breaks the connections of all nodes, as [`cut`](Self::cut).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// let config = Config::builder("ws://server/socket").build()?;
+    /// let all = [(); 3].map(|()| world.add_client(config.clone()));
+    /// all.iter().for_each(|node| world.client(*node, |client, now| client.connect(now)));
+    /// world.run_for(Duration::from_secs(1));
+    /// world.cut_all();
+    /// assert!(all.iter().all(|node| !world.client(*node, |client, _| client.is_connected())));
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
     pub fn cut_all(&mut self) {
         (0..self.nodes.len()).for_each(|node| self.cut(NodeId(node)));
     }
@@ -340,6 +385,25 @@ impl World {
     }
 
     /// Sends the next connections of a node to another server, counted from 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7).with_servers(2);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.client(ana, |client, now| client.connect(now));
+    /// world.run_for(Duration::from_secs(1));
+    /// world.reroute(ana, 1);
+    /// world.cut(ana);
+    /// world.run_for(Duration::from_secs(10));
+    /// assert!(world.client(ana, |client, _| client.is_connected()));
+    /// assert_eq!(world.server(|first, _| first.stats().sessions), 0);
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
     ///
     /// # Panics
     ///

@@ -4,86 +4,12 @@ use core::any::Any;
 use core::fmt;
 use core::time::Duration;
 
+use realtime_proto::manager::{Manager, ManagerEvent};
 use realtime_proto::{Client, CloseReason, Event, Frame, Instant, Stats};
 
+use crate::app::{App, Deed, OnClient, OnManager, OnSubject, Played};
 use crate::scenario::TopicId;
-use crate::subject::{ClientSubject, Command, Performed, Request, Subject, Told};
-
-/// An application on a machine `M`, a `Client` for instance, that tells it of `E`.
-///
-/// A closure of the arguments of [`handle_event`](Self::handle_event) is one.
-///
-/// # Examples
-///
-/// An application that shows how many are in a room, and what must hold of it in every scenario:
-///
-/// ```
-/// use realtime_proto::{ChannelEvent, ChannelId, Client, Event, Instant};
-/// use realtime_sim::{App, Scenario, Seed, run_app};
-///
-/// #[derive(Default)]
-/// struct Headcount(Vec<(ChannelId, usize)>);
-///
-/// impl App<Client, Event> for Headcount {
-///     fn handle_event(&mut self, event: &Event, client: &mut Client, _: Instant) {
-///         if let Event::Channel(id, ChannelEvent::Presence(_)) = event {
-///             let count = client.channel(*id).map_or(0, |room| room.presence().members().count());
-///             self.0.retain(|(other, _)| other != id);
-///             self.0.push((*id, count));
-///         }
-///     }
-///
-///     fn check(&self, client: &mut Client) -> Result<(), String> {
-///         for (id, shown) in &self.0 {
-///             let Some(room) = client.channel(*id) else { continue };
-///             let there = room.presence().members().count();
-///             if *shown != there {
-///                 return Err(format!("{id} shows {shown} and there are {there}"));
-///             }
-///         }
-///         Ok(())
-///     }
-/// }
-///
-/// for seed in 0..20 {
-///     let scenario = Scenario::of_seed(Seed(seed));
-///     assert_eq!(run_app(&scenario, |_| Headcount::default()).finding, None);
-/// }
-/// ```
-pub trait App<M, E>: 'static {
-    /// Takes one event, and gives the machine commands if it likes.
-    fn handle_event(&mut self, event: &E, machine: &mut M, now: Instant);
-
-    /// What must hold once a scenario is healed and everything is at rest, or what does not.
-    /// Default: nothing.
-    ///
-    /// # Errors
-    ///
-    /// When it does not hold.
-    fn check(&self, machine: &mut M) -> Result<(), String> {
-        let _ = machine;
-        Ok(())
-    }
-}
-
-impl<M, E, F: FnMut(&E, &mut M, Instant) + 'static> App<M, E> for F {
-    fn handle_event(&mut self, event: &E, machine: &mut M, now: Instant) {
-        self(event, machine, now);
-    }
-}
-
-/// An application on our client, as one on the subject that our client is.
-struct OnClient<A>(A);
-
-impl<A: App<Client, Event>> App<ClientSubject, Event> for OnClient<A> {
-    fn handle_event(&mut self, event: &Event, subject: &mut ClientSubject, now: Instant) {
-        self.0.handle_event(event, &mut subject.client, now);
-    }
-
-    fn check(&self, subject: &mut ClientSubject) -> Result<(), String> {
-        self.0.check(&mut subject.client)
-    }
-}
+use crate::subject::{ClientSubject, Command, ManagerSubject, Performed, Request, Subject, Told};
 
 /// What the world needs of a subject; sockets are numbers, in the order they were asked for.
 pub(crate) trait Host: fmt::Debug {
@@ -93,8 +19,15 @@ pub(crate) trait Host: fmt::Debug {
     fn handle_timeout(&mut self, now: Instant);
     fn poll_request(&mut self) -> Option<Asked>;
     /// Takes one event: to the oracle, to the application, and into the log. Tells whether there
-    /// was one; `line` gets it as a line of the trace.
-    fn take_event(&mut self, now: Instant, told: &mut Vec<Told>, line: Option<&mut Shown>) -> bool;
+    /// was one, and what the application did then; `line` gets it as a line of the trace.
+    fn take_event(
+        &mut self,
+        now: Instant,
+        told: &mut Vec<Told>,
+        line: Option<&mut Shown>,
+    ) -> Option<Vec<Deed>>;
+    /// The topics of all channels that it has by its own account, when an application opens some.
+    fn channels(&self) -> Vec<String>;
     fn poll_timeout(&self) -> Option<Instant>;
     fn poll_timer(&self) -> Option<Instant>;
     fn wants_frames(&self) -> bool;
@@ -103,6 +36,8 @@ pub(crate) trait Host: fmt::Debug {
     fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>>;
     fn stats(&self) -> Option<Stats>;
     fn is_live(&mut self, topic: TopicId) -> bool;
+    /// Its application.
+    fn app(&self) -> Option<&dyn Any>;
     /// What does not hold of its application, now that everything is at rest.
     fn check(&mut self) -> Result<(), String>;
     fn as_any(&self) -> &dyn Any;
@@ -129,7 +64,7 @@ pub(crate) struct Asked {
 pub(crate) struct Hosted<S: Subject> {
     pub(crate) subject: S,
     pub(crate) log: Log<S::Event>,
-    app: Option<Box<dyn App<S, S::Event>>>,
+    app: Option<Box<dyn Played<S>>>,
     sockets: Vec<(u32, S::Socket)>,
     next_socket: u32,
 }
@@ -171,7 +106,7 @@ impl<S: Subject> Hosted<S> {
     }
 
     pub(crate) fn set_app(&mut self, app: impl App<S, S::Event>) {
-        self.app = Some(Box::new(app));
+        self.app = Some(Box::new(OnSubject(app)));
     }
 
     fn name(&self, socket: u32) -> Option<S::Socket> {
@@ -189,7 +124,13 @@ impl<S: Subject> Hosted<S> {
 
 impl Hosted<ClientSubject> {
     pub(crate) fn set_client_app(&mut self, app: impl App<Client, Event>) {
-        self.set_app(OnClient(app));
+        self.app = Some(Box::new(OnClient(app)));
+    }
+}
+
+impl Hosted<ManagerSubject> {
+    pub(crate) fn set_manager_app(&mut self, app: impl App<Manager, ManagerEvent>) {
+        self.app = Some(Box::new(OnManager(app)));
     }
 }
 
@@ -242,20 +183,34 @@ impl<S: Subject> Host for Hosted<S> {
         Some(Asked { request, connection })
     }
 
-    fn take_event(&mut self, now: Instant, told: &mut Vec<Told>, line: Option<&mut Shown>) -> bool {
-        let Some(event) = self.subject.poll_event() else { return false };
+    fn take_event(
+        &mut self,
+        now: Instant,
+        told: &mut Vec<Told>,
+        line: Option<&mut Shown>,
+    ) -> Option<Vec<Deed>> {
+        let event = self.subject.poll_event()?;
         self.subject.tell(&event, told);
         if let Some(line) = line {
             *line = Shown { line: S::describe(&event), debug: format!("{event:?}") };
         }
-        if let Some(app) = &mut self.app {
-            app.handle_event(&event, &mut self.subject, now);
-        }
+        let deeds = match &mut self.app {
+            Some(app) => app.handle_event(&event, &mut self.subject, now),
+            None => Vec::new(),
+        };
         if let Log::Kept(log) = &mut self.log {
             assert!(log.len() < LOG_MAX, "{LOG_MAX} events are in the log: take them");
             log.push((now, event));
         }
-        true
+        Some(deeds)
+    }
+
+    fn app(&self) -> Option<&dyn Any> {
+        self.app.as_ref().map(|app| app.as_any())
+    }
+
+    fn channels(&self) -> Vec<String> {
+        self.app.as_ref().map_or_else(Vec::new, |app| app.channels(&self.subject))
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -58,7 +58,9 @@
 #![deny(missing_docs)]
 
 mod agenda;
+mod app;
 mod backend;
+mod check;
 mod coverage;
 mod credentials;
 mod fault;
@@ -77,17 +79,15 @@ mod trace;
 mod transport;
 mod world;
 
-pub use coverage::{
-    Cell, ChannelView, Condition, ConnectionView, Course, Coverage, Effect, Need, Place, PushEnd,
-    Sight, Silent, Table, ViolationKind,
-};
-pub use host::App;
+pub use app::App;
+pub use check::check_seeds;
+pub use coverage::{Cell, Coverage, Need, Place, PushEnd, Sight, Table, ViolationKind};
 pub use link::Network;
 pub use node::NodeId;
 pub use oracle::Finding;
 pub use run::{
-    Beginning, Exploration, Explored, Failure, PathError, Report, run, run_app, run_recorded,
-    run_traced, run_with,
+    Beginning, Exploration, Explored, Failure, PathError, Report, Run, run, run_app,
+    run_manager_app, run_with,
 };
 pub use scenario::{
     Act, ActKind, Actor, ActorId, Cast, CloseCode, Data, DataKind, Fault, FaultKind, Garbage, Op,
@@ -100,6 +100,5 @@ pub use subject::{
     ChannelKey, ChannelTold, Command, Missed, Note, Performed, Request, Role, Scripted, Subject,
     Told, number_of, numbered,
 };
-pub use timeline::timeline;
 pub use trace::{Record, Who, describe, describe_for_manager};
 pub use world::{Tally, World};

@@ -28,7 +28,7 @@ const SMALL_SEEDS: Range<u64> = 0..8;
 /// # Examples
 ///
 /// ```
-/// use realtime_sim::{Scenario, run_recorded, shrink};
+/// use realtime_sim::{Run, Scenario, shrink};
 ///
 /// let scenario: Scenario = "\
 /// client ana
@@ -48,7 +48,7 @@ const SMALL_SEEDS: Range<u64> = 0..8;
 ///
 /// // As if no channel must ever be lost, which nobody promises.
 /// let (small, _) = shrink(&scenario, 1_000, |scenario| {
-///     let (_, records) = run_recorded(scenario);
+///     let (_, records) = Run::new(scenario).recorded();
 ///     records.iter().any(|record| record.detail.contains("errored"))
 /// });
 /// assert_eq!(small.to_string(), "\

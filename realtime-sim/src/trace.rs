@@ -82,6 +82,18 @@ impl fmt::Display for Record {
 impl Record {
     /// The record as one JSON object: `at_us`, `who`, `word`, `detail`, and of what was received
     /// `from` and `left_at_us`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use realtime_sim::{Run, Scenario};
+    ///
+    /// let scenario: Scenario = "client ana\n+0ms ana connect\n".parse()?;
+    /// let (_, records) = Run::new(&scenario).recorded();
+    /// let first = r#"{"at_us":0,"who":"world","word":"step","detail":"ana connect"}"#;
+    /// assert_eq!(records[0].to_json(), first);
+    /// # Ok::<(), realtime_sim::ScenarioError>(())
+    /// ```
     #[must_use]
     pub fn to_json(&self) -> String {
         #[derive(serde::Serialize)]
@@ -121,7 +133,6 @@ enum Sink {
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     hash: Rolling,
-    lines: u64,
     sink: Sink,
     kept: Vec<Record>,
     changes: Vec<Change>,
@@ -186,7 +197,6 @@ impl Trace {
         counts: impl Hash,
         detail: impl FnOnce() -> String,
     ) {
-        self.lines += 1;
         (at, who, word).hash(&mut self.hash);
         counts.hash(&mut self.hash);
         match self.sink {
@@ -201,10 +211,6 @@ impl Trace {
                 self.kept.push(Record { at, who, word, detail: detail(), from, to, topic });
             }
         }
-    }
-
-    pub(crate) const fn lines(&self) -> u64 {
-        self.lines
     }
 
     pub(crate) const fn hash(&self) -> u64 {

@@ -7,6 +7,7 @@ use realtime_proto::wire::Sender;
 use realtime_proto::{CloseReason, Instant};
 
 use crate::NodeId;
+use crate::app::Deed;
 use crate::backend::Out;
 use crate::host::Asked;
 use crate::host::{Log, Shown};
@@ -14,7 +15,7 @@ use crate::link::{Carried, End, Link, Parcel};
 use crate::node::{Reception, Sleep};
 use crate::oracle::At;
 use crate::scenario::TopicId;
-use crate::subject::{Request, Told};
+use crate::subject::{ChannelKey, Request, Told};
 use crate::trace::{Who, describe_frame};
 use crate::world::{Due, World};
 
@@ -285,8 +286,8 @@ impl World {
             let mut shown = Shown::default();
             let is_read = self.trace.is_read() || self.oracle.reads_events;
             let wanted = is_read.then_some(&mut shown);
-            let some = node.host.take_event(clock, &mut told, wanted);
-            if some {
+            let deeds = node.host.take_event(clock, &mut told, wanted);
+            if deeds.is_some() {
                 self.tally.told += 1;
                 self.oracle.on_shown(id, "an event", &shown.debug, now);
                 self.oracle.on_shown(id, "a line of the trace", &shown.line, now);
@@ -310,9 +311,20 @@ impl World {
             }
             told.clear();
             self.told = told;
-            if !some {
-                return;
+            let Some(deeds) = deeds else { return };
+            if self.listens && self.nodes[id.0].host.app().is_some() {
+                self.on_app(id, deeds);
             }
+        }
+    }
+
+    /// An application was told something, and did this of its own accord.
+    fn on_app(&mut self, id: NodeId, deeds: Vec<Deed>) {
+        self.oracle.on_app(id, &deeds, self.now);
+        for deed in deeds {
+            self.observer.on_command(id, &deed.command());
+            self.keep_changes();
+            self.done.push((id, deed));
         }
     }
 
@@ -499,7 +511,7 @@ impl World {
 /// The topic of a scenario that something was told of.
 fn topic_of(told: &Told) -> Option<TopicId> {
     match told {
-        Told::Channel(key, _) if key.topic != TopicId(u8::MAX) => Some(key.topic),
+        Told::Channel(key, _) if key.topic != ChannelKey::OF_APP => Some(key.topic),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use realtime_sim::{Garbage, Record, Scenario, run_recorded};
+use realtime_sim::{Garbage, Record, Run, Scenario};
 
 /// A client with one channel that has everything; steps follow.
 const ANA: &str = "\
@@ -46,7 +46,7 @@ topic feed realtime:feed private
 /// Plays a cast with further steps. Nothing may be found.
 fn play(cast: &str, steps: &str) -> Vec<Record> {
     let scenario: Scenario = format!("{cast}{steps}").parse().expect("the scenario is one");
-    let (report, records) = run_recorded(&scenario);
+    let (report, records) = Run::new(&scenario).recorded();
     assert_eq!(report.finding, None, "{scenario}");
     records
 }

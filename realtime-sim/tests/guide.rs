@@ -8,6 +8,9 @@ mod roster;
 
 use realtime_sim::{Finding, Scenario, run_app, run_with};
 
+/// The scenario that the guide puts into a file.
+const FORGETS: &str = include_str!("the-sidebar-forgets.scenario");
+
 /// The scenarios that the guide shows, in order.
 fn shown() -> Vec<Scenario> {
     let guide = include_str!("../GUIDE.md");
@@ -32,6 +35,7 @@ fn the_sidebar_forgets_and_the_mended_one_does_not() {
     let first_try = || roster::Roster { clears_when_offline: true, ..Default::default() };
     assert_eq!(rule(run_app(scenario, |_| first_try()).finding), Some("application"));
     assert_eq!(run_app(scenario, |_| roster::Roster::default()).finding, None);
+    assert_eq!(FORGETS.parse().as_ref(), Ok(scenario));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use realtime_sim::{Record, Report, Scenario, run_recorded};
+use realtime_sim::{Record, Report, Run, Scenario};
 
 const ANA: &str = "\
 seed 1
@@ -14,7 +14,7 @@ topic room realtime:room ack rows
 
 fn run(cast: &str, steps: &str) -> (Report, Vec<Record>) {
     let scenario: Scenario = format!("{cast}{steps}").parse().expect("the scenario is one");
-    run_recorded(&scenario)
+    Run::new(&scenario).recorded()
 }
 
 /// Plays a cast with further steps. Nothing may be found.

@@ -17,11 +17,11 @@ pub(super) trait Axis: Copy + 'static {
 }
 
 macro_rules! axis {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $member:ident $word:literal,)+ })+) => {
+    ($($(#[$doc:meta])* $vis:vis $name:ident { $($(#[$of:meta])* $member:ident $word:literal,)+ })+) => {
         $(
             $(#[$doc])*
             #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-            pub enum $name {
+            $vis enum $name {
                 $($(#[$of])* $member,)+
             }
 
@@ -92,7 +92,7 @@ impl Axis for Count {
 
 axis! {
     /// A connection as its application sees it.
-    ConnectionView {
+    pub(crate) ConnectionView {
         /// Nobody wants it.
         Offline "offline",
         /// It is being opened.
@@ -106,7 +106,7 @@ axis! {
     }
 
     /// A channel as its application sees it.
-    ChannelView {
+    pub(crate) ChannelView {
         /// It is asked for and was not joined yet.
         Asked "asked for",
         /// The join is under way.
@@ -128,7 +128,7 @@ axis! {
     }
 
     /// How an application is when something happens to it.
-    Condition {
+    pub(crate) Condition {
         /// It does not want to be connected.
         Offline "offline",
         /// A connection is being opened.
@@ -156,7 +156,7 @@ axis! {
     }
 
     /// Where a cause was told.
-    Place {
+    pub Place {
         /// With the end of a connection, or of an attempt to have one.
         Disconnected "disconnected",
         /// With a channel that is lost or was refused.
@@ -178,7 +178,7 @@ axis! {
     }
 
     /// How a push ended.
-    PushEnd {
+    pub PushEnd {
         /// The server said ok.
         Ok "replied ok",
         /// The server said error.
@@ -200,7 +200,7 @@ axis! {
     }
 
     /// What a peer should not have sent.
-    ViolationKind {
+    pub ViolationKind {
         /// A frame that could not be read.
         Malformed "malformed frame",
         /// A frame that was too large.
@@ -214,7 +214,7 @@ axis! {
     }
 
     /// What an application was told.
-    Sight {
+    pub Sight {
         /// A broadcast that names its id.
         BroadcastWithId "broadcast with an id",
         /// A broadcast that names none.
@@ -248,7 +248,7 @@ axis! {
     }
 
     /// What a client counts and tells nobody.
-    Silent {
+    pub(crate) Silent {
         /// Something about a socket that is gone.
         StaleSocket "input of a socket that is gone",
         /// A message of an older join, or a reply nobody waits for.
@@ -262,7 +262,7 @@ axis! {
     }
 
     /// What a server did wrong, counted where it took effect and not where it was armed.
-    Effect {
+    pub(crate) Effect {
         /// A reply came late.
         LateReply "reply that was late",
         /// A reply did not come.
@@ -302,7 +302,7 @@ axis! {
     }
 
     /// How a run went.
-    Course {
+    pub(crate) Course {
         /// Every wanted channel was live at once after the healing.
         LiveAtOnce "live at the healing",
         /// Every wanted channel became live after the healing.

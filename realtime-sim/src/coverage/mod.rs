@@ -10,11 +10,9 @@ mod watch;
 
 use core::marker::PhantomData;
 
-use axis::{Axis, Count};
-pub use axis::{
-    ChannelView, Condition, ConnectionView, Course, Effect, Place, PushEnd, Sight, Silent,
-    ViolationKind,
-};
+use axis::{Axis, Count, Silent};
+pub(crate) use axis::{ChannelView, Condition, ConnectionView, Course, Effect};
+pub use axis::{Place, PushEnd, Sight, ViolationKind};
 use realtime_proto::supabase::CauseKind;
 pub(crate) use watch::{Conditions, Observer};
 

@@ -108,6 +108,13 @@ impl Conduct {
         }
     }
 
+    /// An application may ask for something without anybody's knowing.
+    pub(super) fn on_app(&mut self, node: NodeId) {
+        let manners = self.nodes.entry(node).or_default();
+        manners.not_before.clear();
+        manners.joins.values_mut().for_each(|join| join.rejected = false);
+    }
+
     pub(super) fn on_restarted(&mut self, node: NodeId) {
         self.nodes.remove(&node);
         self.links.retain(|_, (of, _)| *of != node);

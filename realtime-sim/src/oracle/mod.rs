@@ -18,6 +18,7 @@
 //! takes is the rule `flood`, for which no client is to blame.
 
 mod accounts;
+mod apps;
 mod conduct;
 mod limits;
 mod read;
@@ -38,12 +39,14 @@ use realtime_proto::{Frame, Instant};
 pub(crate) use secrets::SECRET;
 
 use self::accounts::{Accounts, Arrival, Post};
+use self::apps::Apps;
 use self::conduct::Conduct;
 use self::script::Script;
 use self::sockets::Sockets;
 use self::truth::Truth;
 use self::view::View;
 use crate::NodeId;
+use crate::app::Deed;
 use crate::node::Node;
 use crate::scenario::{Cast, TopicId, TopicSpec};
 use crate::subject::{ChannelKey, ChannelTold, Command, Missed, Told};
@@ -86,6 +89,7 @@ pub(crate) struct Oracle {
     accounts: Accounts,
     conduct: Conduct,
     truth: Truth,
+    apps: Apps,
     /// The broadcast that a server is about to take.
     taken: Option<Held>,
     /// Broadcasts that reached a server which has not told them yet.
@@ -142,6 +146,20 @@ impl Oracle {
         self.conduct.on_asked(node, command, now);
     }
 
+    /// An application was told something. It may ask its client again for anything then, and what
+    /// it did for certain counts as a command of the scenario.
+    pub(crate) fn on_app(&mut self, node: NodeId, deeds: &[Deed], now: Instant) {
+        self.apps.on_told(node);
+        self.on_command(node, now);
+        self.conduct.on_app(node);
+        for deed in deeds {
+            self.conduct.on_asked(node, &deed.command(), now);
+            if let Deed::Close(topic) = deed {
+                self.on_given_up(node, *topic);
+            }
+        }
+    }
+
     pub(crate) fn on_sleeps(&mut self, node: NodeId, now: Instant) {
         self.conduct.on_sleeps(node, now);
     }
@@ -194,6 +212,9 @@ impl Oracle {
             self.judge(node, now, verdict);
         }
         let (Told::Channel(key, told), true) = (told, self.script.is_some()) else { return };
+        if key.topic == ChannelKey::OF_APP {
+            return;
+        }
         if *told == ChannelTold::Live {
             self.sockets.excuse(node, now);
         }
@@ -232,6 +253,7 @@ impl Oracle {
         self.sockets.on_restarted(node);
         self.conduct.on_restarted(node);
         self.accounts.on_restarted(node);
+        self.apps.on_restarted(node);
     }
 
     /// The clock of a node goes back, whose client saw nothing later than `seen`.
@@ -338,6 +360,7 @@ impl Oracle {
         let supabase = supabase.is_some_and(TopicSpec::is_supabase);
         let verdict = self.conduct.on_leaves(node, link, &envelope, supabase);
         self.judge(node, now, verdict);
+        self.apps.on_leaves(node, &envelope);
         let Some(topic) = self.topic_of(&envelope) else { return };
         if let Some(number) = broadcast_number(&envelope) {
             let verdict = self.accounts.on_leaves(node, topic, number);
@@ -444,6 +467,7 @@ impl Oracle {
             || Err(("G9", format!("{name} is live and joined on no connection"))),
             |server| {
                 let own = self.truth.shown_by(node, server, name);
+                let shown = shown.filter(|_| !self.apps.shows(node, name));
                 must(shown.is_none_or(|shown| own.contains(&shown)), "G9", || {
                     format!("{name} is to show {shown:?}, and the server shows {own:?}")
                 })?;

@@ -106,12 +106,12 @@ impl Bench {
 
     fn sends_number(&mut self, node: NodeId, number: u64) {
         let payload =
-            format!("{{\"type\":\"broadcast\",\"event\":\"n\",\"payload\":{{\"n\":{number}}}}}");
+            format!("{{\"type\":\"broadcast\",\"event\":\"n\",\"payload\":{{\"#\":{number}}}}}");
         self.sends(node, &format!("[\"1\",\"9\",\"realtime:room\",\"broadcast\",{payload}]"));
     }
 
     fn receives_number(&mut self, node: NodeId, join_ref: &str, number: u64, meta: &str) {
-        let payload = format!("{{\"event\":\"n\",\"payload\":{{\"n\":{number}}}{meta}}}");
+        let payload = format!("{{\"event\":\"n\",\"payload\":{{\"#\":{number}}}{meta}}}");
         self.receives(
             node,
             &format!("[{join_ref},null,\"realtime:room\",\"broadcast\",{payload}]"),
@@ -331,7 +331,7 @@ fn presence_that_differs_from_the_servers_is_found() {
     for (seen, shown, rule) in cases {
         let mut bench = Bench::live(ANA);
         let at = At { server: 0, session: bench.sessions[0] };
-        let track = r#"["1","2","realtime:room","presence",{"event":"track","payload":{"n":1}}]"#;
+        let track = r##"["1","2","realtime:room","presence",{"event":"track","payload":{"#":1}}]"##;
         bench.oracle.on_server_receives(at, ANA, &Frame::text(track));
         let topic = "realtime:room".to_owned();
         let tracked = ServerEvent::Tracked { session: at.session, topic, key: "ana".into() };
@@ -389,7 +389,7 @@ fn a_broadcast_of_another_client_that_is_missing_is_found_and_ones_own_is_not() 
     for (sender, rule) in [(ANA, ""), (BEN, "G10")] {
         let mut bench = Bench::live(ANA);
         let at = At { server: 0, session: bench.sessions[sender.0] };
-        let frame = Frame::text(r#"["1","2","realtime:room","broadcast",{"payload":{"n":1}}]"#);
+        let frame = Frame::text(r##"["1","2","realtime:room","broadcast",{"payload":{"#":1}}]"##);
         bench.oracle.on_server_receives(at, sender, &frame);
         bench.oracle.on_server_took(true, &bench.world.nodes, bench.now);
         bench.settles();
@@ -401,12 +401,12 @@ fn a_broadcast_of_another_client_that_is_missing_is_found_and_ones_own_is_not() 
 fn a_broadcast_that_waited_at_the_server_is_owed_once_it_is_sent_on() {
     let mut bench = Bench::live(ANA);
     let at = At { server: 0, session: bench.sessions[1] };
-    let frame = Frame::text(r#"["1","2","realtime:room","broadcast",{"payload":{"n":1}}]"#);
+    let frame = Frame::text(r##"["1","2","realtime:room","broadcast",{"payload":{"#":1}}]"##);
     bench.oracle.on_server_receives(at, BEN, &frame);
     bench.oracle.on_server_took(false, &bench.world.nodes, bench.now);
     bench.settles();
     assert_eq!(bench.found(), "");
-    let sent = Frame::text(r#"[null,null,"realtime:room","broadcast",{"payload":{"n":1}}]"#);
+    let sent = Frame::text(r##"[null,null,"realtime:room","broadcast",{"payload":{"#":1}}]"##);
     bench.oracle.on_server_says(0, &sent, &bench.world.nodes, bench.now);
     bench.settles();
     assert_eq!(bench.found(), "G10");

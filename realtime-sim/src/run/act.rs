@@ -5,6 +5,8 @@ use core::time::Duration;
 use realtime_proto::Payload;
 
 use super::Stage;
+use crate::NodeId;
+use crate::app::Deed;
 use crate::credentials::{self, BEGIN};
 use crate::fault::WhoNotices;
 use crate::node::Sleep;
@@ -100,10 +102,26 @@ impl Stage<'_> {
 
     pub(super) fn open(&mut self, who: ActorId, topic: TopicId) {
         let node = self.actors[usize::from(who.0)].node;
+        let has_app = self.has_app(node);
+        if has_app {
+            self.actors[usize::from(who.0)].wanted.entry(topic).or_default();
+        }
         let performed = self.perform(who, &Command::Open(topic));
-        if performed != Performed::Refused {
-            let wanted = self.actors[usize::from(who.0)].wanted.entry(topic).or_default();
-            wanted.closed = false;
+        let wanted = &mut self.actors[usize::from(who.0)].wanted;
+        if has_app && !wanted.contains_key(&topic) {
+            // The application has closed it in the meantime.
+            return;
+        }
+        match performed {
+            Performed::Refused if has_app => {
+                // The application has the topic itself.
+                wanted.remove(&topic);
+                self.world.oracle.on_given_up(node, topic);
+            }
+            Performed::Refused => {}
+            Performed::Done | Performed::Opened(_) => {
+                wanted.entry(topic).or_default().closed = false;
+            }
         }
         if let Performed::Opened(key) = performed {
             self.world.oracle.on_wanted(node, key);
@@ -113,6 +131,25 @@ impl Stage<'_> {
             let shown = self.actors[usize::from(who.0)].wanted[&topic].shown;
             if let Some(number) = shown {
                 self.perform(who, &Command::Track(topic, number));
+            }
+        }
+    }
+
+    pub(super) fn has_app(&self, node: NodeId) -> bool {
+        self.world.nodes[node.0].host.app().is_some()
+    }
+
+    /// What applications did of their own accord counts as if the scenario had said so.
+    pub(super) fn heed(&mut self) {
+        for (node, deed) in core::mem::take(&mut self.world.done) {
+            let Some(player) = self.actors.iter_mut().find(|player| player.node == node) else {
+                continue;
+            };
+            match deed {
+                Deed::Connect => player.online = true,
+                Deed::Disconnect => player.online = false,
+                Deed::Close(topic) => _ = player.wanted.remove(&topic),
+                Deed::Token(_) => {}
             }
         }
     }

@@ -52,7 +52,7 @@ impl Stage<'_> {
         let (number, now) = (self.number(), self.world.now);
         let payload = payload(number);
         let row = || {
-            let record = format!("{{\"id\":1,\"n\":{number}}}");
+            let record = format!("{{\"id\":1,\"#\":{number}}}");
             realtime_proto::Payload::from_json(record).expect("a record is JSON")
         };
         match data {

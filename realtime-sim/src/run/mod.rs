@@ -5,23 +5,25 @@ mod act;
 mod apply;
 mod explore;
 mod rest;
+mod setup;
 mod walk;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
 pub use explore::{Beginning, Exploration, Explored, Failure, PathError};
+use realtime_proto::Instant;
 use realtime_proto::supabase::{CauseKind, Retry};
-use realtime_proto::{Client, Event, Instant};
+pub use setup::{Run, run, run_app, run_manager_app, run_with};
 
 use crate::coverage::{Condition, Conditions, Course, Coverage, Observer};
 use crate::credentials::BEGIN;
-use crate::host::{App, Host, Hosted};
+use crate::host::{Host, Hosted};
 use crate::node::Sleep;
 use crate::oracle::Finding;
 use crate::scenario::{ActorId, Op, Part, Scenario, TopicId};
-use crate::subject::{ChannelTold, ClientSubject, ManagerSubject, Role, Scripted, Told};
-use crate::trace::{Change, Record, Who};
+use crate::subject::{ChannelTold, ManagerSubject, Role, Scripted, Told};
+use crate::trace::Who;
 use crate::{Network, NodeId, World};
 
 /// What a run found and what it was like.
@@ -32,8 +34,10 @@ pub struct Report {
     pub finding: Option<Finding>,
     /// What happened: frames that were taken, events that were told, timeouts.
     pub events: u64,
-    /// How many applications there were.
+    /// How many applications the scenario has.
     pub actors: usize,
+    /// How many of them were played by an [`App`](crate::App).
+    pub apps: usize,
     /// The time that passed in it.
     pub simulated: Duration,
     /// How long after the healing every wanted channel was live; `None` when it was not.
@@ -42,75 +46,6 @@ pub struct Report {
     pub hash: u64,
     /// What it reached.
     pub coverage: Coverage,
-}
-
-/// Runs a scenario with our own client.
-///
-/// A scenario that was made by hand and is none, see [`Scenario::check`], is a finding by the rule
-/// `scenario`; one that asks more of the world than it takes is one by the rule `flood`.
-///
-/// # Examples
-///
-/// ```
-/// use realtime_sim::{Scenario, Seed, run};
-///
-/// let report = run(&Scenario::of_seed(Seed(7)));
-/// assert_eq!(report.finding, None);
-/// ```
-#[must_use]
-pub fn run(scenario: &Scenario) -> Report {
-    run_with::<ClientSubject>(scenario)
-}
-
-/// Runs a scenario with any client that can be scripted; managers are ours. The guide has a client
-/// and what this finds in it.
-#[must_use]
-pub fn run_with<S: Scripted>(scenario: &Scenario) -> Report {
-    Stage::new::<S>(scenario, |world| world).play()
-}
-
-/// Runs a scenario in which every client has an application, which `make` makes when the client
-/// starts and whenever it starts again. It opens what the scenario says, hears of every event, and
-/// at the end [`App::check`] says whether all is as it should be; a panic is a finding, too.
-///
-/// An [`App`] has an example.
-#[must_use]
-pub fn run_app<A: App<Client, Event>>(
-    scenario: &Scenario,
-    make: impl Fn(&Role<'_>) -> A,
-) -> Report {
-    let start = |role: &Role<'_>, seed: u64, now: Instant| -> Box<dyn Host> {
-        if role.actor.part == Part::Manager {
-            return start::<ClientSubject>(role, seed, now);
-        }
-        let mut hosted = Hosted::without_log(ClientSubject::start(role, seed, now));
-        hosted.set_client_app(make(role));
-        Box::new(hosted)
-    };
-    Stage::of(scenario, &start, |world| world).play()
-}
-
-/// Runs a scenario and hands out each line of its trace.
-#[must_use]
-pub fn run_traced(scenario: &Scenario, sink: fn(&str)) -> Report {
-    Stage::new::<ClientSubject>(scenario, |world| world.with_trace(sink)).play()
-}
-
-/// Runs a scenario and keeps its trace.
-#[must_use]
-pub fn run_recorded(scenario: &Scenario) -> (Report, Vec<Record>) {
-    let mut stage = Stage::new::<ClientSubject>(scenario, World::with_records);
-    let report = stage.play();
-    let records = stage.world.records().to_vec();
-    (report, records)
-}
-
-/// Runs a scenario and keeps its trace, and how its connections and channels were seen.
-pub(crate) fn run_seen(scenario: &Scenario) -> (Report, Vec<Record>, Vec<Change>) {
-    let mut stage = Stage::new::<ClientSubject>(scenario, World::with_records);
-    let report = stage.play();
-    let changes = stage.world.trace.changes().to_vec();
-    (report, stage.world.records().to_vec(), changes)
 }
 
 /// A token that outlives every scenario but the longest sleeps.
@@ -266,6 +201,7 @@ impl<'a> Stage<'a> {
             finding: self.world.finding().cloned(),
             events: self.world.tally().events(),
             actors: self.actors.len(),
+            apps: self.world.nodes.iter().filter(|node| node.host.app().is_some()).count(),
             simulated: self.world.now.since_epoch(),
             time_to_live,
             hash: self.world.trace_hash(),
@@ -388,6 +324,7 @@ impl<'a> Stage<'a> {
                 self.data(&data);
             }
         }
+        self.heed();
         for (node, told) in core::mem::take(&mut self.world.overheard) {
             let Some(at) = self.actors.iter().position(|player| player.node == node) else {
                 continue;

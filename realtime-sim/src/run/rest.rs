@@ -154,12 +154,20 @@ impl Stage<'_> {
     /// What the servers have of the applications is what those want, with their newest tokens.
     fn check_servers(&mut self, now: Instant) {
         let (actors, topics) = (&self.actors, &self.scenario.cast.topics);
+        // What an application opened itself is no ghost while its machine knows of it.
+        let host = |node: NodeId| &self.world.nodes[node.0].host;
+        let of_apps: Vec<(NodeId, Vec<String>)> =
+            actors.iter().map(|player| (player.node, host(player.node).channels())).collect();
+        let is_of_app = |node: NodeId, topic: &str| {
+            let mut channels = of_apps.iter().filter(|(of, _)| *of == node).flat_map(|(_, of)| of);
+            channels.any(|of| of == topic)
+        };
         let is_wanted = |node: NodeId, topic: &str| {
             let player = actors.iter().find(|player| player.node == node);
             player.is_some_and(|player| {
                 let mut wanted = player.wanted.keys();
                 player.online && wanted.any(|id| topics[usize::from(id.0)].topic == topic)
-            })
+            }) || is_of_app(node, topic)
         };
         self.world.oracle.check_joined(is_wanted, now);
         for player in actors.iter().filter(|player| player.online) {
@@ -194,9 +202,17 @@ impl Stage<'_> {
         }
         let now = self.world.now;
         if !self.is_over() {
-            let sessions: usize =
-                self.world.backends.iter().map(|backend| backend.server.stats().sessions).sum();
-            let deadline = self.world.deadlines.first().copied();
+            // An application may have come back.
+            let back = self.actors.iter().filter(|player| player.online).map(|player| player.node);
+            let back: Vec<NodeId> = back.collect();
+            let servers = self.world.backends.iter();
+            let all: usize = servers.clone().map(|backend| backend.server.stats().sessions).sum();
+            let theirs = |node: &NodeId| {
+                servers.clone().map(|backend| backend.sessions_of(*node).len()).sum::<usize>()
+            };
+            let sessions = all - back.iter().map(theirs).sum::<usize>();
+            let mut deadlines = self.world.deadlines.iter();
+            let deadline = deadlines.find(|(_, node)| !back.contains(node)).copied();
             self.world.oracle.check_end(sessions, deadline, now);
         }
     }

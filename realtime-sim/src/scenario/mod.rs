@@ -167,11 +167,3 @@ pub enum Op {
 pub(crate) fn simpler_spans(span: Duration) -> Vec<Duration> {
     words::Word::simpler(&span)
 }
-
-impl Scenario {
-    /// How long the steps take together.
-    #[must_use]
-    pub fn length(&self) -> Duration {
-        self.steps.iter().map(|step| step.after).sum()
-    }
-}

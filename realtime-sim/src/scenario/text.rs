@@ -46,12 +46,20 @@ impl fmt::Display for Scenario {
 
 impl Cast {
     /// A step as it is written in a scenario.
+    ///
+    /// # Panics
+    ///
+    /// When the step is about somebody or something that only another cast has.
     #[must_use]
     pub fn line(&self, step: &Step) -> String {
         format!("+{:<7} {}", Span(step.after), self.words(&step.op).join(" "))
     }
 
     /// What happens, as it is written in a scenario behind the time.
+    ///
+    /// # Panics
+    ///
+    /// When it is about somebody or something that only another cast has.
     #[must_use]
     pub fn words(&self, op: &Op) -> Vec<String> {
         let (mut words, rest) = match op {

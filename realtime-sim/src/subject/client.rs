@@ -3,16 +3,20 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use realtime_proto::supabase::{Binding, ChangeEvent, JoinConfig, PostgresChangesOptions};
+use realtime_proto::supabase::{
+    Binding, BroadcastApi, ChangeEvent, HttpBroadcast, JoinConfig, PostgresChangesOptions,
+};
 use realtime_proto::{
-    Backoff, BindingId, ChannelConfig, ChannelEvent, ChannelId, Client, CloseReason, Config, Event,
-    Frame, Instant, Limits, Outcome, Payload, PushId, SocketId, Stats, Status, Stream,
+    Backoff, BindingId, ChannelConfig, ChannelEvent, ChannelId, Client, CloseReason, Config,
+    ConnectionState, Event, Frame, Instant, Limits, Outcome, Payload, PushId, SocketId, Stats,
+    Status, Stream,
 };
 
 use super::{
     ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Subject, Told,
     note, number_of, numbered,
 };
+use crate::app::Wishes;
 use crate::credentials;
 use crate::scenario::{Cast, TopicId, TopicSpec};
 use crate::trace::describe;
@@ -72,8 +76,33 @@ impl ClientSubject {
         let lives = &mut self.lives;
         *self.keys.entry(id).or_insert_with(|| {
             *lives += 1;
-            ChannelKey { topic: TopicId(u8::MAX), life: *lives }
+            ChannelKey { topic: ChannelKey::OF_APP, life: *lives }
         })
+    }
+
+    /// What the client wants, whoever told it to.
+    pub(crate) fn wishes(&self) -> Wishes {
+        let has = |(topic, id): &(&TopicId, &ChannelId)| {
+            let name = &self.topics[usize::from(topic.0)].topic;
+            self.client.channel_by_topic(name) == Some(**id)
+        };
+        Wishes {
+            online: self.client.connection_state() != ConnectionState::Disconnected,
+            token: token_of(&self.client.broadcast_api()),
+            open: self.open.iter().filter(has).map(|(topic, _)| *topic).collect(),
+        }
+    }
+
+    /// The topics of all channels that the client has, whoever opened them.
+    pub(crate) fn channels(&self) -> Vec<String> {
+        let infos = self.client.channels().filter_map(|id| self.client.channel_info(id));
+        infos.map(|info| info.topic.to_string()).collect()
+    }
+
+    /// The application closed a channel of the scenario.
+    pub(crate) fn give_up(&mut self, topic: TopicId) {
+        self.open.remove(&topic);
+        self.rebound.remove(&topic);
     }
 
     fn open(&mut self, topic: TopicId, now: Instant) -> Performed {
@@ -182,6 +211,14 @@ impl ClientSubject {
             | _ => ChannelTold::Other,
         }
     }
+}
+
+/// The access token that a machine has now.
+pub(super) fn token_of(api: &BroadcastApi) -> Option<String> {
+    let any = HttpBroadcast::new("realtime:any", "any", Payload::empty());
+    let request = api.single(&any).ok()?;
+    let mut headers = request.headers().filter(|(name, _)| *name == "authorization");
+    headers.next()?.1.strip_prefix("Bearer ").map(str::to_owned)
 }
 
 pub(super) fn is_taken(outcome: &Outcome) -> bool {

@@ -8,14 +8,16 @@ use realtime_proto::manager::{
     Manager, ManagerConfig, ManagerEvent, PresenceOptions, User,
 };
 use realtime_proto::{
-    Backoff, CloseReason, ConnectionId, Frame, Instant, Payload, PushId, SocketId, Stats, Stream,
+    Backoff, CloseReason, ConnectionId, ConnectionState, Frame, Instant, Payload, PushId, SocketId,
+    Stats, Stream,
 };
 
-use super::client::{client_config, is_taken};
+use super::client::{client_config, is_taken, token_of};
 use super::{
     ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Subject, Told,
     note, number_of, numbered,
 };
+use crate::app::Wishes;
 use crate::scenario::{TopicId, TopicSpec};
 use crate::trace::describe_for_manager;
 
@@ -63,6 +65,29 @@ impl ManagerSubject {
             lives: 0,
             name: String::new(),
         }
+    }
+
+    /// What the manager wants, whoever told it to.
+    pub(crate) fn wishes(&self) -> Wishes {
+        let stats = self.manager.channel_stats();
+        let is_wanted = |state| state != ConnectionState::Disconnected;
+        let held = |lease: &LeaseId| stats.held.iter().any(|held| held.lease == *lease);
+        let open = self.open.iter().filter(|(_, lease)| held(lease));
+        Wishes {
+            online: stats.connections.iter().any(|connection| is_wanted(connection.state)),
+            token: token_of(&self.manager.broadcast_api()),
+            open: open.map(|(topic, _)| *topic).collect(),
+        }
+    }
+
+    /// The topics of all channels that the manager has, whoever opened them.
+    pub(crate) fn channels(&self) -> Vec<String> {
+        self.manager.active_channels().map(|channel| channel.key.topic()).collect()
+    }
+
+    /// The application released a lease of the scenario.
+    pub(crate) fn give_up(&mut self, topic: TopicId) {
+        self.open.remove(&topic);
     }
 
     fn entity(&self, topic: TopicId) -> Option<EntityKey> {

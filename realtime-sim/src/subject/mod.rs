@@ -175,9 +175,9 @@ pub enum Command<'a> {
     Open(TopicId),
     /// Give a channel up.
     Close(TopicId),
-    /// Broadcast a number: event `n`, payload `{"n":NUMBER}`.
+    /// Broadcast a number: event `n`, and as [`numbered`] has it.
     Send(TopicId, u64),
-    /// Show a number in the presence: payload `{"n":NUMBER}`.
+    /// Show a number in the presence, as [`numbered`] has it.
     Track(TopicId, u64),
     /// Show nothing any more.
     Untrack(TopicId),
@@ -207,6 +207,11 @@ pub struct ChannelKey {
     pub topic: TopicId,
     /// Counts the channels of a subject.
     pub life: u32,
+}
+
+impl ChannelKey {
+    /// The topic of channels that no scenario opened.
+    pub(crate) const OF_APP: TopicId = TopicId(u8::MAX);
 }
 
 /// What an event tells the oracle.
@@ -330,19 +335,20 @@ pub enum Missed {
     Changes,
 }
 
-/// A payload that bears a number, as a scenario sends and tracks it.
+/// A payload that bears a number, as a scenario sends and tracks it. No application has such a key
+/// in its own payloads, which would be taken for numbers of the scenario.
 ///
 /// # Examples
 ///
 /// ```
 /// use realtime_sim::{number_of, numbered};
 ///
-/// assert_eq!(numbered(7), r#"{"n":7}"#);
+/// assert_eq!(numbered(7), r##"{"#":7}"##);
 /// assert_eq!(number_of(numbered(7).as_bytes()), Some(7));
 /// ```
 #[must_use]
 pub fn numbered(number: u64) -> String {
-    format!("{{\"n\":{number}}}")
+    format!("{{\"#\":{number}}}")
 }
 
 /// The number that a payload bears, if it does.
@@ -352,12 +358,12 @@ pub fn numbered(number: u64) -> String {
 /// ```
 /// use realtime_sim::number_of;
 ///
-/// assert_eq!(number_of(br#"{"id":1,"n":42}"#), Some(42));
-/// assert_eq!(number_of(b"{}"), None);
+/// assert_eq!(number_of(br##"{"id":1,"#":42}"##), Some(42));
+/// assert_eq!(number_of(br#"{"n":42}"#), None);
 /// ```
 #[must_use]
 pub fn number_of(payload: &[u8]) -> Option<u64> {
-    const KEY: &[u8] = b"\"n\":";
+    const KEY: &[u8] = b"\"#\":";
     let at = payload.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
     let mut digits = payload[at..].iter().take_while(|byte| byte.is_ascii_digit()).peekable();
     digits.peek()?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Serialize;
 
 use crate::coverage::{ChannelView, ConnectionView};
-use crate::run::{Report, run_seen};
+use crate::run::Report;
 use crate::scenario::{ActorId, Op, Part, Scenario};
 use crate::trace::{Change, Record, View, Who};
 
@@ -13,24 +13,15 @@ const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Runs a scenario and draws the run as a page that needs nothing else, no network either.
-///
-/// Time goes down; each client has a lane for its connection and for each of its channels, whose
-/// colours say how its application sees it, and each server has a lane. Frames are arrows from
-/// where they left to where they arrived.
-///
-/// # Examples
-///
-/// ```
-/// use realtime_sim::{Scenario, Seed, timeline};
-///
-/// let page = timeline("seed 7", &Scenario::of_seed(Seed(7)));
-/// assert!(page.starts_with("<!doctype html>"));
-/// ```
-#[must_use]
-pub fn timeline(name: &str, scenario: &Scenario) -> String {
-    let (report, records, changes) = run_seen(scenario);
-    let data = data(name, scenario, &report, &records, &changes);
+/// The page of a run.
+pub(crate) fn page(
+    name: &str,
+    scenario: &Scenario,
+    report: &Report,
+    records: &[Record],
+    changes: &[Change],
+) -> String {
+    let data = data(name, scenario, report, records, changes);
     let data = serde_json::to_string(&data).expect("texts and numbers are JSON");
     let parts = [
         ("{{title}}", html(name)),
@@ -330,6 +321,7 @@ const fn channel_class(view: ChannelView) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Run;
 
     /// Names as hostile as a scenario takes them, and topics of the wire that would end a script.
     const HOSTILE: &str = "\
@@ -352,7 +344,7 @@ topic {{data}} realtime:subscription:contact:1 rows
     #[test]
     fn a_page_of_hostile_names_stays_well_formed_and_has_every_lane_and_fault() {
         let scenario: Scenario = HOSTILE.parse().expect("a scenario");
-        let page = timeline("<title> & \"co\"", &scenario);
+        let page = Run::new(&scenario).timeline("<title> & \"co\"");
         assert!(page.contains("<title>&lt;title&gt; &amp; "), "its own title is text");
         for tag in ["<script", "</script>", "<style", "</style>", "<html", "</html>"] {
             let expected = if tag.contains("script") { 2 } else { 1 };
@@ -380,7 +372,7 @@ topic {{data}} realtime:subscription:contact:1 rows
                     +0ms     ana connect\n+0ms     ana open room\n+2s      ana send room\n\
                     +0ms     cut ana\n";
         let scenario: Scenario = text.parse().expect("a scenario");
-        let (report, records, changes) = run_seen(&scenario);
+        let (report, (records, changes)) = Run::new(&scenario).seen();
         let data = data("a cut", &scenario, &report, &records, &changes);
         let of = |word: &str| {
             let rows = data.rows.iter().filter(|row| row.kind == "sends" && row.who == Some(0));

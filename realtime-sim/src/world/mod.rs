@@ -9,6 +9,7 @@ use realtime_proto::Instant;
 use realtime_proto::server::{Server, ServerConfig, ServerEvent, SessionId};
 
 use crate::agenda::Agenda;
+use crate::app::Deed;
 use crate::backend::Backend;
 use crate::coverage::Observer;
 use crate::fault::Lasting;
@@ -41,10 +42,14 @@ pub(crate) enum Due {
 
 /// Clients, servers and the links between them, all made from one seed.
 ///
-/// Time passes only in [`run_until`](Self::run_until), [`run_for`](Self::run_for) and
-/// [`step`](Self::step), and as fast as the machine can compute. Whatever happens, the world checks
-/// after each step what must always hold: a timeout makes progress, no frame is sent on a
-/// connection that is gone, every push ends once, nothing follows a channel's last event.
+/// Time passes only in [`run_until`](Self::run_until), [`run_for`](Self::run_for),
+/// [`run_while_not`](Self::run_while_not) and [`step`](Self::step), and as fast as the machine can
+/// compute. Whatever happens, the world checks after each step what must always hold: a timeout
+/// makes progress, no frame is sent on a connection that is gone, every push ends once, nothing
+/// follows a channel's last event. It does not know what you wanted: that all is live again, that
+/// nothing is missing, and that [applications](Self::check_apps) are well is for you to ask.
+///
+/// Methods that take a [`NodeId`] panic when it is of a larger world than this.
 ///
 /// # Examples
 ///
@@ -90,6 +95,8 @@ pub struct World {
     /// Whether what nodes are told is overheard by whoever runs the world.
     pub(crate) listens: bool,
     pub(crate) overheard: Vec<(NodeId, Told)>,
+    /// And so is what applications do of their own accord.
+    pub(crate) done: Vec<(NodeId, Deed)>,
     pub(crate) told: Vec<Told>,
     pub(crate) tally: Tally,
     steps: u64,
@@ -160,6 +167,7 @@ impl World {
             keeps_findings: false,
             listens: false,
             overheard: Vec::new(),
+            done: Vec::new(),
             told: Vec::new(),
             tally: Tally::default(),
             steps: 0,
@@ -331,12 +339,6 @@ impl World {
         self.tally
     }
 
-    /// How many lines the trace has.
-    #[must_use]
-    pub const fn trace_lines(&self) -> u64 {
-        self.trace.lines()
-    }
-
     /// One number for all that happened; the same seed and the same commands give the same one.
     #[must_use]
     pub const fn trace_hash(&self) -> u64 {
@@ -357,6 +359,21 @@ impl World {
     }
 
     /// Lets the next thing happen, and tells whether there was one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    /// let mut world = World::seed(1);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.client(ana, |client, now| client.connect(now));
+    /// while !world.client(ana, |client, _| client.is_connected()) {
+    ///     assert!(world.step(), "something is on its way");
+    /// }
+    /// assert_eq!(world.steps(), 2, "there and back");
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -427,6 +444,23 @@ impl World {
     }
 
     /// Lets everything happen up to and including `until`, which is the time afterwards.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use realtime_proto::Instant;
+    /// use realtime_sim::World;
+    ///
+    /// let mut world = World::seed(7);
+    /// let noon = Instant::EPOCH + Duration::from_secs(12 * 3_600);
+    /// world.run_until(noon);
+    /// assert_eq!(world.now(), noon);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When something does not hold that always must, as [`step`](Self::step).
     pub fn run_until(&mut self, until: Instant) {
         while self.next_at().is_some_and(|at| at <= until) {
             if !self.step() || self.oracle.finding.is_some() {
@@ -437,6 +471,24 @@ impl World {
     }
 
     /// Lets everything happen within `span` from now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use realtime_proto::Config;
+    /// # use realtime_sim::World;
+    /// let mut world = World::seed(7);
+    /// let ana = world.add_client(Config::builder("ws://server/socket").build()?);
+    /// world.client(ana, |client, now| client.connect(now));
+    /// world.run_for(Duration::from_secs(1));
+    /// assert!(world.client(ana, |client, _| client.is_connected()));
+    /// # Ok::<(), realtime_proto::ConfigError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When something does not hold that always must, as [`step`](Self::step).
     pub fn run_for(&mut self, span: Duration) {
         self.run_until(self.now + span);
     }
@@ -459,6 +511,10 @@ impl World {
     /// assert_eq!(took, Some(Duration::from_millis(40)));
     /// # Ok::<(), realtime_proto::ConfigError>(())
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// When something does not hold that always must, as [`step`](Self::step).
     pub fn run_while_not(
         &mut self,
         span: Duration,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use realtime_sim::{run as run_scenario, run_traced};
+use realtime_sim::{Run, run as run_scenario};
 
 use crate::failed::{Failed, legend, watch};
 use crate::say::say;
@@ -22,7 +22,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     say!("{scenario}");
     let (report, panic) = if arguments.trace {
         legend(&scenario.cast).iter().for_each(|line| say!("{line}"));
-        watch(|| run_traced(&scenario, |line| say!("{line}")))
+        watch(|| Run::new(&scenario).traced(|line| say!("{line}")))
     } else {
         watch(|| run_scenario(&scenario))
     };

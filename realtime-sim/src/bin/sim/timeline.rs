@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use realtime_sim::timeline;
+use realtime_sim::Run;
 
 use crate::failed::{play, watch};
 use crate::made;
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     let origin = &arguments.origin;
     let scenario = origin.scenario()?;
-    let (page, _) = watch(|| timeline(&origin.name(), &scenario));
+    let (page, _) = watch(|| Run::new(&scenario).timeline(&origin.name()));
     let path = arguments.output.clone().unwrap_or_else(|| made::path(&origin.file("html")));
     if let Err(error) = made::write(&path, &page) {
         tell!("error: {error}");

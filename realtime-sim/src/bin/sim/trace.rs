@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use realtime_sim::run_recorded;
+use realtime_sim::Run;
 
 use crate::failed::{Failed, legend, watch};
 use crate::say::{say, tell};
@@ -19,7 +19,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     let scenario = arguments.origin.scenario()?;
-    let ((report, records), panic) = watch(|| run_recorded(&scenario));
+    let ((report, records), panic) = watch(|| Run::new(&scenario).recorded());
     if !arguments.json {
         legend(&scenario.cast).iter().for_each(|line| say!("{line}"));
     }
