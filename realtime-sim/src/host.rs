@@ -7,7 +7,7 @@ use core::time::Duration;
 use realtime_proto::{Client, CloseReason, Event, Frame, Instant, Stats};
 
 use crate::scenario::TopicId;
-use crate::subject::{ClientSubject, Command, Performed, Request, Subject, Told};
+use crate::subject::{ClientSubject, Command, Performed, Request, Seen, Subject, Told};
 
 /// An application on a machine `M`, a `Client` for instance, that tells it of `E`.
 ///
@@ -100,7 +100,7 @@ pub(crate) trait Host: fmt::Debug {
     fn wants_frames(&self) -> bool;
     fn set_unix_time(&mut self, unix: Duration, now: Instant);
     fn perform(&mut self, command: &Command<'_>, now: Instant) -> Performed;
-    fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>>;
+    fn present(&mut self, topic: TopicId) -> Seen;
     fn stats(&self) -> Option<Stats>;
     fn is_live(&mut self, topic: TopicId) -> bool;
     /// What does not hold of its application, now that everything is at rest.
@@ -278,7 +278,7 @@ impl<S: Subject> Host for Hosted<S> {
         self.subject.perform(command, now)
     }
 
-    fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>> {
+    fn present(&mut self, topic: TopicId) -> Seen {
         self.subject.present(topic)
     }
 

@@ -173,6 +173,7 @@ impl World {
                 self.trace.write_from(now, Who::Node(name), "opened", from, socket, || {
                     format!("socket {socket}")
                 });
+                self.oracle.on_opened(id, clock);
                 node.host.handle_open(socket, clock);
             }
             Carried::Frame(frame) => {
@@ -260,7 +261,7 @@ impl World {
         loop {
             let node = &mut self.nodes[id.0];
             if node.sleep != Sleep::Awake {
-                return;
+                return self.oracle.on_waits(id, node.clock.read(now));
             }
             let stuck = node.write_blocked.is_some();
             if let Some(asked) = if stuck { None } else { node.host.poll_request() } {
@@ -268,9 +269,9 @@ impl World {
                 continue;
             }
             if !node.reads || stuck {
-                return;
+                return self.oracle.on_waits(id, node.clock.read(now));
             }
-            let clock = node.clock.read(now);
+            let (clock, latest) = (node.clock.read(now), node.time(now).1);
             let mut told = core::mem::take(&mut self.told);
             let mut shown = Shown::default();
             let is_read = self.trace.is_read() || self.oracle.reads_events;
@@ -282,7 +283,7 @@ impl World {
                 self.oracle.on_shown(id, "a line of the trace", &shown.line, now);
                 self.trace.write(now, Who::Node(id), "tells", &told, || shown.line);
                 for told in &told {
-                    self.oracle.on_told(id, told, clock, now);
+                    self.oracle.on_told(id, told, (clock, latest), now);
                     self.observer.on_told(id, told);
                 }
                 if let Some(record) = self.trace.last() {
@@ -296,7 +297,7 @@ impl World {
             told.clear();
             self.told = told;
             if !some {
-                return;
+                return self.oracle.on_drained(id);
             }
         }
     }
@@ -351,7 +352,8 @@ impl World {
                         .oracle
                         .find("G4", now, || format!("{node} sends on a socket that is not open"));
                 };
-                self.oracle.on_node_sends(node, id, &frame, now);
+                let clock = self.nodes[node.0].clock.read(now);
+                self.oracle.on_node_sends((node, id), &frame, clock, now);
                 self.observer.on_sends(node, &frame);
                 self.keep_changes();
                 if self.keeps_logs {

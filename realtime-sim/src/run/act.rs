@@ -4,11 +4,11 @@ use core::time::Duration;
 
 use realtime_proto::Payload;
 
-use super::Stage;
+use super::{Stage, Wanted};
 use crate::credentials::{self, BEGIN};
 use crate::node::Sleep;
 use crate::scenario::{Act, ActorId, Part, TopicId};
-use crate::subject::{Command, Performed, Role, numbered};
+use crate::subject::{ChannelKey, Command, Performed, Role, numbered};
 
 impl Stage<'_> {
     pub(super) fn perform(&mut self, who: ActorId, command: &Command<'_>) -> Performed {
@@ -98,21 +98,34 @@ impl Stage<'_> {
     }
 
     pub(super) fn open(&mut self, who: ActorId, topic: TopicId) {
-        let node = self.actors[usize::from(who.0)].node;
+        let at = usize::from(who.0);
+        // What is told of the new channel meanwhile is told of it already.
+        let before = self.actors[at].wanted.get(&topic).copied();
+        self.actors[at]
+            .wanted
+            .insert(topic, Wanted { closed: false, ..before.unwrap_or_default() });
         let performed = self.perform(who, &Command::Open(topic));
-        if performed != Performed::Refused {
-            let wanted = self.actors[usize::from(who.0)].wanted.entry(topic).or_default();
-            wanted.closed = false;
+        let wanted = &mut self.actors[at].wanted;
+        match (performed, before) {
+            (Performed::Refused, Some(before)) => _ = wanted.insert(topic, before),
+            (Performed::Refused, None) => _ = wanted.remove(&topic),
+            (Performed::Opened(key), _) => self.on_opened(who, key),
+            (Performed::Done, _) => {}
         }
-        if let Performed::Opened(key) = performed {
-            self.world.oracle.on_wanted(node, key);
-            self.world.observer.on_opened(node, key);
-            self.world.keep_changes();
-            // Who opens a channel again shows there what it showed before.
-            let shown = self.actors[usize::from(who.0)].wanted[&topic].shown;
-            if let Some(number) = shown {
-                self.perform(who, &Command::Track(topic, number));
-            }
+    }
+
+    fn on_opened(&mut self, who: ActorId, key: ChannelKey) {
+        let player = &mut self.actors[usize::from(who.0)];
+        let node = player.node;
+        let wanted = player.wanted.entry(key.topic).or_default();
+        wanted.key = Some(key);
+        let shown = wanted.shown;
+        self.world.oracle.on_wanted(node, key);
+        self.world.observer.on_opened(node, key);
+        self.world.keep_changes();
+        // Who opens a channel again shows there what it showed before.
+        if let Some(number) = shown {
+            self.perform(who, &Command::Track(key.topic, number));
         }
     }
 
