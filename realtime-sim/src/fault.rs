@@ -266,6 +266,7 @@ impl World {
             self.deliver_released(id);
         }
         self.flush(node);
+        self.complain();
     }
 
     /// Puts a node to sleep for `span`: its clock goes on, it does nothing, and what arrives waits.

@@ -1,6 +1,8 @@
 //! A world of nodes, servers, and the links between them, on virtual time.
 
 mod nodes;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -293,6 +295,7 @@ impl World {
     pub fn server<T>(&mut self, command: impl FnOnce(&mut Server, Instant) -> T) -> T {
         let result = command(&mut self.backends[0].server, self.now);
         self.flush_server(0);
+        self.complain();
         result
     }
 
@@ -390,7 +393,7 @@ impl World {
     }
 
     /// A world that nobody watches ends with the first thing that does not hold.
-    fn complain(&self) {
+    pub(crate) fn complain(&self) {
         if let (false, Some(finding)) = (self.keeps_findings, self.finding()) {
             panic!("seed {}: {finding}", self.seed);
         }
