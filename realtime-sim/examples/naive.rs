@@ -249,11 +249,9 @@ fn main() {
     check_seeds(0..200, is_live_in_the_end::<true>);
     println!("mended: always live in the end");
 
-    // The same without luck: every order of events, the shortest first. It shows no presence.
+    // The same without luck: every order of events, the shortest first.
     let small = Exploration::small(Beginning::Live).with_depth(8).with_choices("cut ana");
-    let mut small = small.expect("a step");
-    small.begin.cast.topics.iter_mut().for_each(|topic| topic.presence = false);
-    let explored = small.run_with::<Naive<false>>(|_| {});
+    let explored = small.expect("a step").run_with::<Naive<false>>(|_| {});
     let failure = explored.failure.expect("the bug is found");
     println!("\nafter {} steps tried: {}\n{}", explored.tried, failure.path, failure.finding);
 }

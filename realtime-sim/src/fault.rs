@@ -332,6 +332,7 @@ impl World {
             self.deliver_released(id);
         }
         self.flush(node);
+        self.complain();
     }
 
     /// Puts a node to sleep for `span`: its clock goes on, it does nothing, and what arrives waits.

@@ -9,7 +9,9 @@ use realtime_proto::{Client, CloseReason, Event, Frame, Instant, Stats};
 
 use crate::app::{App, Deed, OnClient, OnManager, OnSubject, Played};
 use crate::scenario::TopicId;
-use crate::subject::{ClientSubject, Command, ManagerSubject, Performed, Request, Subject, Told};
+use crate::subject::{
+    ClientSubject, Command, ManagerSubject, Performed, Request, Seen, Subject, Told,
+};
 
 /// What the world needs of a subject; sockets are numbers, in the order they were asked for.
 pub(crate) trait Host: fmt::Debug {
@@ -33,7 +35,7 @@ pub(crate) trait Host: fmt::Debug {
     fn wants_frames(&self) -> bool;
     fn set_unix_time(&mut self, unix: Duration, now: Instant);
     fn perform(&mut self, command: &Command<'_>, now: Instant) -> Performed;
-    fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>>;
+    fn present(&mut self, topic: TopicId) -> Seen;
     fn stats(&self) -> Option<Stats>;
     fn is_live(&mut self, topic: TopicId) -> bool;
     /// Its application.
@@ -233,7 +235,7 @@ impl<S: Subject> Host for Hosted<S> {
         self.subject.perform(command, now)
     }
 
-    fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>> {
+    fn present(&mut self, topic: TopicId) -> Seen {
         self.subject.present(topic)
     }
 

@@ -277,89 +277,12 @@ fn without(scenario: &Scenario, range: Range<usize>, time: Time) -> Scenario {
 
 #[cfg(test)]
 mod tests {
-    use core::fmt;
-
-    use realtime_proto::{CloseReason, Event, Frame, Instant, SocketId};
-
     use super::*;
     use crate::run_with;
-    use crate::scenario::TopicId;
-    use crate::subject::{
-        ChannelTold, ClientSubject, Command, Performed, Request, Role, Scripted, Subject, Told,
-    };
+    use crate::subject::{ChannelTold, Flaw, Flawed, Told};
 
     /// As many as the `sim` command takes.
     const TRIES_MAX: u32 = 4_000;
-
-    /// Our client with a flaw in what it tells.
-    #[derive(Debug)]
-    struct Flawed<F> {
-        client: ClientSubject,
-        flaw: F,
-    }
-
-    trait Flaw: Default + fmt::Debug + 'static {
-        fn tell(&mut self, told: &mut Vec<Told>);
-
-        fn is_live(&self, is_live: bool) -> bool {
-            is_live
-        }
-    }
-
-    impl<F: Flaw> Scripted for Flawed<F> {
-        fn start(role: &Role<'_>, seed: u64, now: Instant) -> Self {
-            Self { client: ClientSubject::start(role, seed, now), flaw: F::default() }
-        }
-    }
-
-    impl<F: Flaw> Subject for Flawed<F> {
-        type Socket = SocketId;
-        type Event = Event;
-
-        fn handle_open(&mut self, socket: SocketId, now: Instant) {
-            self.client.handle_open(socket, now);
-        }
-        fn handle_frame(&mut self, socket: SocketId, frame: Frame, now: Instant) {
-            self.client.handle_frame(socket, frame, now);
-        }
-        fn handle_close(&mut self, socket: SocketId, reason: CloseReason, now: Instant) {
-            self.client.handle_close(socket, reason, now);
-        }
-        fn handle_timeout(&mut self, now: Instant) {
-            self.client.handle_timeout(now);
-        }
-        fn poll_transmit(&mut self) -> Option<Request<SocketId>> {
-            self.client.poll_transmit()
-        }
-        fn poll_event(&mut self) -> Option<Event> {
-            self.client.poll_event()
-        }
-        fn poll_timeout(&self) -> Option<Instant> {
-            self.client.poll_timeout()
-        }
-        fn poll_timer(&self) -> Option<Instant> {
-            self.client.poll_timer()
-        }
-        fn wants_frames(&self) -> bool {
-            self.client.wants_frames()
-        }
-        fn set_unix_time(&mut self, unix: Duration, now: Instant) {
-            self.client.set_unix_time(unix, now);
-        }
-        fn tell(&mut self, event: &Event, told: &mut Vec<Told>) {
-            self.client.tell(event, told);
-            self.flaw.tell(told);
-        }
-        fn perform(&mut self, command: &Command<'_>, now: Instant) -> Performed {
-            self.client.perform(command, now)
-        }
-        fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>> {
-            self.client.present(topic)
-        }
-        fn is_live(&mut self, topic: TopicId) -> bool {
-            self.flaw.is_live(self.client.is_live(topic))
-        }
-    }
 
     /// A push that was not taken ends twice, if a channel was lost before.
     #[derive(Debug, Default)]

@@ -184,6 +184,7 @@ impl World {
                 self.trace.write_from(now, Who::Node(name), "opened", from, socket, || {
                     format!("socket {socket}")
                 });
+                self.oracle.on_opened(id, clock);
                 node.host.handle_open(socket, clock);
             }
             Carried::Frame(frame) => {
@@ -271,7 +272,7 @@ impl World {
         loop {
             let node = &mut self.nodes[id.0];
             if node.sleep != Sleep::Awake {
-                return;
+                return self.oracle.on_waits(id, node.clock.read(now));
             }
             let stuck = node.write_blocked.is_some();
             if let Some(asked) = if stuck { None } else { node.host.poll_request() } {
@@ -279,9 +280,9 @@ impl World {
                 continue;
             }
             if !node.reads || stuck {
-                return;
+                return self.oracle.on_waits(id, node.clock.read(now));
             }
-            let clock = node.clock.read(now);
+            let (clock, latest) = (node.clock.read(now), node.time(now).1);
             let mut told = core::mem::take(&mut self.told);
             let mut shown = Shown::default();
             let is_read = self.trace.is_read() || self.oracle.reads_events;
@@ -298,7 +299,7 @@ impl World {
                     }
                 });
                 for told in &told {
-                    self.oracle.on_told(id, told, clock, now);
+                    self.oracle.on_told(id, told, (clock, latest), now);
                     self.observer.on_told(id, told);
                 }
                 if let Some(record) = self.trace.last() {
@@ -311,7 +312,7 @@ impl World {
             }
             told.clear();
             self.told = told;
-            let Some(deeds) = deeds else { return };
+            let Some(deeds) = deeds else { return self.oracle.on_drained(id) };
             if self.listens && self.nodes[id.0].host.app().is_some() {
                 self.on_app(id, deeds);
             }
@@ -378,7 +379,8 @@ impl World {
                         .oracle
                         .find("G4", now, || format!("{node} sends on a socket that is not open"));
                 };
-                self.oracle.on_node_sends(node, id, &frame, now);
+                let clock = self.nodes[node.0].clock.read(now);
+                self.oracle.on_node_sends((node, id), &frame, clock, now);
                 self.observer.on_sends(node, &frame);
                 self.keep_changes();
                 if self.keeps_logs {

@@ -44,6 +44,8 @@ pub(super) struct Arrival {
     pub(super) replayed: bool,
     /// It names an older join.
     pub(super) stale: bool,
+    /// Up to when the client knew, as it came, that all had come.
+    pub(super) whole_until: Instant,
 }
 
 /// What one channel is owed and got.
@@ -53,6 +55,17 @@ struct Book {
     flows: bool,
     due: Vec<Due>,
     delivered: BTreeSet<u64>,
+    messages: Flow,
+    changes: Flow,
+}
+
+/// A stream of a channel.
+#[derive(Debug, Default)]
+struct Flow {
+    /// Up to when all had come for certain when the last number was delivered.
+    whole_until: Instant,
+    /// Whether it was lost since, and nothing was told yet of what may be missing.
+    is_broken: bool,
 }
 
 /// A message that a channel is owed, or a word that it is missing.
@@ -134,7 +147,14 @@ impl Accounts {
     }
 
     /// An application is told something of a channel.
-    pub(super) fn on_told(&mut self, node: NodeId, key: ChannelKey, told: &ChannelTold) -> Verdict {
+    pub(super) fn on_told(
+        &mut self,
+        node: NodeId,
+        key: ChannelKey,
+        told: &ChannelTold,
+        is_manager: bool,
+        latest: Instant,
+    ) -> Verdict {
         match told {
             ChannelTold::Live => {
                 self.books.entry((node, key)).or_default().flows = true;
@@ -149,13 +169,15 @@ impl Accounts {
             ChannelTold::Gap { stream, from, to } => {
                 let Some(book) = self.books.get_mut(&(node, key)) else { return Ok(()) };
                 book.due.retain(|due| due.post.stream != *stream || !due.is_within(*from, *to));
-                Ok(())
+                book.flow_mut(*stream).on_resumed(*from, *to, latest)
             }
-            // What nobody stores is not in a replay, and may be missing.
-            ChannelTold::Recovered { contiguous: true, from, to } => {
+            ChannelTold::Recovered { contiguous, from, to } => {
                 let Some(book) = self.books.get_mut(&(node, key)) else { return Ok(()) };
+                book.messages.on_resumed(*from, *to, latest)?;
+                // What nobody stores is not in a replay, and may be missing.
                 book.due.retain(|due| {
-                    due.post.stored
+                    !contiguous
+                        || due.post.stored
                         || due.post.stream == Missed::Changes
                         || !due.is_within(*from, *to)
                 });
@@ -165,13 +187,17 @@ impl Accounts {
                 self.books.remove(&(node, key));
                 Ok(())
             }
+            ChannelTold::Errored { .. } | ChannelTold::Rejoining | ChannelTold::Stopped { .. } => {
+                let book = self.books.entry((node, key)).or_default();
+                book.changes.is_broken = true;
+                // A manager says the same of a channel that joins again.
+                book.messages.is_broken |=
+                    is_manager || !matches!(told, ChannelTold::Stopped { .. });
+                Ok(())
+            }
             ChannelTold::Joined
-            | ChannelTold::Stopped { .. }
-            | ChannelTold::Rejoining
-            | ChannelTold::Errored { .. }
             | ChannelTold::Broadcast { number: None, .. }
             | ChannelTold::Change { number: None }
-            | ChannelTold::Recovered { contiguous: false, .. }
             | ChannelTold::Presence { .. }
             | ChannelTold::Ended { .. }
             | ChannelTold::Other => Ok(()),
@@ -199,6 +225,10 @@ impl Accounts {
         must(!arrival.stale, "G4", || format!("{key:?} is told {number} of an older join"))?;
         let book = self.books.entry((node, key)).or_default();
         let first = book.delivered.insert(number);
+        let flow = book.flow_mut(stream);
+        if !flow.is_broken {
+            flow.whole_until = flow.whole_until.max(arrival.whole_until);
+        }
         book.due.retain(|due| due.post.number != number);
         must(first || !has_id && !arrival.replayed, "G10", || {
             format!("{key:?} is told {number} twice")
@@ -226,6 +256,31 @@ impl Accounts {
             }
         }
         Ok(())
+    }
+}
+
+impl Book {
+    const fn flow_mut(&mut self, stream: Missed) -> &mut Flow {
+        match stream {
+            Missed::Messages => &mut self.messages,
+            Missed::Changes => &mut self.changes,
+        }
+    }
+}
+
+impl Flow {
+    /// It flows again, and what it carried in this window may be missing.
+    fn on_resumed(&mut self, from: Instant, to: Instant, latest: Instant) -> Verdict {
+        self.is_broken = false;
+        let whole_until = self.whole_until;
+        must(whole_until <= from, "G10", || {
+            format!(
+                "something is said to be missing since {from}, and all came until {whole_until}"
+            )
+        })?;
+        must(from <= to && to <= latest, "G10", || {
+            format!("something is said to be missing from {from} to {to}, and it is {latest}")
+        })
     }
 }
 

@@ -10,8 +10,10 @@ use realtime_proto::server::{ServerEvent, SessionId};
 use realtime_proto::supabase::CauseKind;
 use realtime_proto::wire::{Body, Envelope};
 
+use super::causes::{connection_comes_back, is_of_channel};
 use super::{Verdict, must};
 use crate::NodeId;
+use crate::scenario::TopicId;
 use crate::subject::Command;
 
 #[derive(Debug, Default)]
@@ -82,29 +84,46 @@ const PROBE: Duration = Duration::from_millis(1_900);
 
 impl Conduct {
     /// An application asks for something.
-    pub(super) fn on_asked(&mut self, node: NodeId, command: &Command<'_>, now: Instant) {
+    pub(super) fn on_asked(
+        &mut self,
+        node: NodeId,
+        command: &Command<'_>,
+        name: impl Fn(TopicId) -> Option<String>,
+        now: Instant,
+    ) {
         let manners = self.nodes.entry(node).or_default();
-        manners.not_before.clear();
-        let asks_to_join = !matches!(command, Command::Send(..) | Command::Track(..));
-        if asks_to_join {
-            manners.joins.values_mut().for_each(|join| join.rejected = false);
-        }
         match command {
-            Command::Hint => manners.hinted_at = Some(now),
-            Command::Connect => manners.wants = true,
+            Command::Hint => {
+                manners.not_before.clear();
+                manners.hinted_at = Some(now);
+            }
+            Command::Connect => {
+                manners.not_before.clear();
+                manners.wants = true;
+            }
             Command::Disconnect => {
+                manners.not_before.clear();
                 manners.wants = false;
                 // An attempt may be withdrawn that nobody has seen.
                 manners.sockets.clear();
             }
-            Command::Token(token) => manners.token = token.map(Into::into),
-            Command::Open(_)
-            | Command::Close(_)
+            Command::Token(token) => {
+                manners.not_before.clear();
+                if manners.token.as_deref() != *token {
+                    manners.joins.values_mut().for_each(|join| join.rejected = false);
+                    manners.token = token.map(Into::into);
+                }
+            }
+            Command::Open(topic) | Command::Rejoin(topic) => {
+                if let Some(join) = name(*topic).and_then(|name| manners.joins.get_mut(&name)) {
+                    join.rejected = false;
+                }
+            }
+            Command::Close(_)
             | Command::Send(..)
             | Command::Track(..)
             | Command::Untrack(_)
-            | Command::Rebind(_)
-            | Command::Rejoin(_) => {}
+            | Command::Rebind(_) => {}
         }
     }
 
@@ -256,10 +275,16 @@ impl Conduct {
         now: Instant,
     ) -> Verdict {
         let Some(manners) = self.nodes.get_mut(&node) else { return Ok(()) };
+        if retry_after.is_none() {
+            // Whoever gave up tries again when asked to, and then at once.
+            manners.not_before.remove(&connection);
+        }
         let socket = manners.sockets.get_mut(&connection).and_then(VecDeque::pop_front);
-        must(!manners.wants || retry_after.is_some() || !comes_back(cause), "G8", || {
-            format!("connection {connection} is given up: {cause:?}")
-        })?;
+        must(
+            !manners.wants || retry_after.is_some() || !connection_comes_back(cause),
+            "G8",
+            || format!("connection {connection} is given up: {cause:?}"),
+        )?;
         must(!is_of_channel(cause), "manners", || {
             format!("connection {connection} ends for the sake of one channel: {cause:?}")
         })?;
@@ -328,35 +353,6 @@ impl Manners {
     }
 }
 
-/// Whether a connection that ended so can be had again without anybody's doing.
-const fn comes_back(cause: CauseKind) -> bool {
-    matches!(
-        cause,
-        CauseKind::ClosedNormally
-            | CauseKind::GoingAway
-            | CauseKind::ServiceRestart
-            | CauseKind::ServerFailed
-            | CauseKind::ClosedOther
-            | CauseKind::ConnectionLost
-            | CauseKind::Unreachable
-            | CauseKind::HeartbeatTimeout
-            | CauseKind::ConnectTimeout
-            | CauseKind::WriteTimeout
-    )
-}
-
-/// Whether it is the trouble of one channel, which concerns no other.
-const fn is_of_channel(cause: CauseKind) -> bool {
-    matches!(
-        cause,
-        CauseKind::ChannelCrashed
-            | CauseKind::ChannelClosed
-            | CauseKind::JoinTimeout
-            | CauseKind::BindingMismatch
-            | CauseKind::UnmatchedTopic
-    )
-}
-
 /// The token in the payload of a join.
 fn token_of<'a>(envelope: &'a Envelope<'_>) -> Option<&'a str> {
     let Body::Json(text) = envelope.body else { return None };
@@ -382,9 +378,14 @@ mod tests {
     /// A node that wants to be connected and has begun to.
     fn connecting() -> Conduct {
         let mut conduct = Conduct::default();
-        conduct.on_asked(ANA, &Command::Connect, at(0));
+        asks(&mut conduct, Command::Connect, 0);
         assert_eq!(conduct.on_attempt((ANA, 0), LINK, at(0)), Ok(()));
         conduct
+    }
+
+    fn asks(conduct: &mut Conduct, command: Command<'_>, now: u64) {
+        let name = |topic: TopicId| Some(["realtime:a", "realtime:b"][topic.index()].to_owned());
+        conduct.on_asked(ANA, &command, name, at(now));
     }
 
     fn leaves(conduct: &mut Conduct, text: &'static str) -> Verdict {
@@ -411,7 +412,7 @@ mod tests {
     #[test]
     fn whoever_disconnected_may_not_connect() {
         let mut conduct = connecting();
-        conduct.on_asked(ANA, &Command::Disconnect, at(1));
+        asks(&mut conduct, Command::Disconnect, 1);
         fails(conduct.on_attempt((ANA, 0), LINK + 1, at(2)), "manners");
     }
 
@@ -423,8 +424,27 @@ mod tests {
         conduct.on_told_to_wait(LINK, at(9));
         assert_eq!(conduct.on_attempt((ANA, 0), LINK + 2, at(9)), Ok(()));
         conduct.on_told_to_wait(LINK, at(19));
-        conduct.on_asked(ANA, &Command::Hint, at(10));
+        asks(&mut conduct, Command::Hint, 10);
         assert_eq!(conduct.on_attempt((ANA, 0), LINK + 3, at(10)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_asked_of_a_channel_does_not_hurry_the_connection() {
+        let topic = TopicId(0);
+        for command in [Command::Send(topic, 1), Command::Open(topic), Command::Rejoin(topic)] {
+            let mut conduct = connecting();
+            conduct.on_told_to_wait(LINK, at(5));
+            asks(&mut conduct, command, 1);
+            fails(conduct.on_attempt((ANA, 0), LINK + 1, at(4)), "manners");
+        }
+    }
+
+    #[test]
+    fn who_gave_up_need_not_wait_once_asked() {
+        let mut conduct = connecting();
+        conduct.on_told_to_wait(LINK, at(5));
+        assert_eq!(ends(&mut conduct, CauseKind::NotAnEndpoint, None, 1), Ok(()));
+        assert_eq!(conduct.on_attempt((ANA, 0), LINK + 1, at(2)), Ok(()));
     }
 
     #[test]
@@ -478,10 +498,10 @@ mod tests {
     #[test]
     fn joins_carry_the_newest_token() {
         let mut conduct = connecting();
-        conduct.on_asked(ANA, &Command::Token(Some("new")), at(0));
+        asks(&mut conduct, Command::Token(Some("new")), 0);
         let join = r#"["1","1","realtime:a","phx_join",{"access_token":"old"}]"#;
         fails(leaves(&mut conduct, join), "token");
-        conduct.on_asked(ANA, &Command::Token(None), at(0));
+        asks(&mut conduct, Command::Token(None), 0);
         fails(leaves(&mut conduct, join), "token");
     }
 
@@ -495,8 +515,39 @@ mod tests {
         arrives(&mut conduct, refusal);
         fails(leaves(&mut conduct, join), "token");
         arrives(&mut conduct, refusal);
-        conduct.on_asked(ANA, &Command::Hint, at(1));
+        asks(&mut conduct, Command::Rejoin(TopicId(0)), 1);
         assert_eq!(leaves(&mut conduct, join), Ok(()), "it was asked to");
+    }
+
+    #[test]
+    fn a_refused_token_is_tried_again_on_the_channel_that_somebody_asks_for_and_on_no_other() {
+        let join = r#"["1","1","realtime:a","phx_join",{}]"#;
+        let refusal = r#"["1","1","realtime:a","phx_reply",{"status":"error",
+            "response":{"reason":"InvalidJWTToken: Token has expired 3 seconds ago"}}]"#;
+        let (a, b) = (TopicId(0), TopicId(1));
+        for (command, may) in [
+            (Command::Open(a), true),
+            (Command::Rejoin(a), true),
+            (Command::Token(Some("new")), true),
+            (Command::Token(None), false),
+            (Command::Open(b), false),
+            (Command::Rejoin(b), false),
+            (Command::Close(b), false),
+            (Command::Untrack(a), false),
+            (Command::Rebind(a), false),
+            (Command::Hint, false),
+            (Command::Connect, false),
+        ] {
+            let mut conduct = connecting();
+            assert_eq!(leaves(&mut conduct, join), Ok(()));
+            arrives(&mut conduct, refusal);
+            asks(&mut conduct, command, 1);
+            // Signed out again, so that the token is the one that was refused.
+            if matches!(command, Command::Token(Some(_))) {
+                asks(&mut conduct, Command::Token(None), 1);
+            }
+            assert_eq!(leaves(&mut conduct, join).is_ok(), may, "{command:?}");
+        }
     }
 
     #[test]
@@ -515,7 +566,7 @@ mod tests {
         fails(conduct.settle(|_, _| false), "ghost");
         conduct.on_server_told(0, &ServerEvent::Left { session, topic: "room".into() });
         assert_eq!(conduct.settle(|_, _| false), Ok(()));
-        conduct.on_asked(ANA, &Command::Token(Some("new")), at(0));
+        asks(&mut conduct, Command::Token(Some("new")), 0);
         assert_eq!(conduct.check_token(ANA, "room", Some("new")), Ok(()));
         fails(conduct.check_token(ANA, "room", Some("old")), "token");
     }

@@ -7,10 +7,12 @@
 //! | rule | where |
 //! |---|---|
 //! | G1, G2, G4, G10: numbered messages leave in order, come in order, once, or as a gap | `accounts` |
+//! | G10: since when something may be missing | `whole` |
 //! | G3, G5: pushes end once, channels close once, and in the right order | `view` |
 //! | G4, G6: what may leave on which socket, and no storms | `sockets` |
 //! | G9: presence | `truth` |
 //! | what is nobody's guarantee and everybody's expectation | `conduct` |
+//! | what causes ask of a client | `causes` |
 //! | G11, G12: limits | `limits` |
 //! | G14: secrets | `secrets` |
 //!
@@ -19,6 +21,7 @@
 
 mod accounts;
 mod apps;
+mod causes;
 mod conduct;
 mod limits;
 mod read;
@@ -29,14 +32,19 @@ mod sockets;
 mod tests;
 mod truth;
 mod view;
+mod whole;
 
 use core::fmt;
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use realtime_proto::server::{ServerEvent, SessionId};
 use realtime_proto::wire::{Envelope, Sender};
 use realtime_proto::{Frame, Instant};
-pub(crate) use secrets::SECRET;
+
+pub(crate) use self::causes::{is_of_transport, needs_somebody};
+pub(crate) use self::script::{live_within, noticed_within};
+pub(crate) use self::secrets::SECRET;
 
 use self::accounts::{Accounts, Arrival, Post};
 use self::apps::Apps;
@@ -45,11 +53,12 @@ use self::script::Script;
 use self::sockets::Sockets;
 use self::truth::Truth;
 use self::view::View;
+use self::whole::Whole;
 use crate::NodeId;
 use crate::app::Deed;
 use crate::node::Node;
-use crate::scenario::{Cast, TopicId, TopicSpec};
-use crate::subject::{ChannelKey, ChannelTold, Command, Missed, Told};
+use crate::scenario::{Cast, Settings, TopicId, TopicSpec};
+use crate::subject::{ChannelKey, ChannelTold, Command, Missed, Seen, Told};
 
 /// What does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +99,7 @@ pub(crate) struct Oracle {
     conduct: Conduct,
     truth: Truth,
     apps: Apps,
+    whole: Whole,
     /// The broadcast that a server is about to take.
     taken: Option<Held>,
     /// Broadcasts that reached a server which has not told them yet.
@@ -128,6 +138,18 @@ impl Oracle {
         }
     }
 
+    /// How soon a client promises to be live.
+    pub(crate) fn check_promise(
+        &mut self,
+        settings: &Settings,
+        promised: Option<Duration>,
+        now: Instant,
+    ) {
+        if let Err((rule, what)) = script::check_promise(settings, promised) {
+            self.find(rule, now, || what);
+        }
+    }
+
     fn judge(&mut self, node: NodeId, at: Instant, verdict: Verdict) {
         if let Err((rule, what)) = verdict {
             self.find(rule, at, || format!("{node}: {what}"));
@@ -143,7 +165,9 @@ impl Oracle {
 impl Oracle {
     /// An application asks its client for something.
     pub(crate) fn on_asked(&mut self, node: NodeId, command: &Command<'_>, now: Instant) {
-        self.conduct.on_asked(node, command, now);
+        let script = self.script.as_ref();
+        let name = |topic| Some(script?.spec(topic)?.topic.clone());
+        self.conduct.on_asked(node, command, name, now);
     }
 
     /// An application was told something. It may ask its client again for anything then, and what
@@ -153,7 +177,7 @@ impl Oracle {
         self.on_command(node, now);
         self.conduct.on_app(node);
         for deed in deeds {
-            self.conduct.on_asked(node, &deed.command(), now);
+            self.on_asked(node, &deed.command(), now);
             if let Deed::Close(topic) = deed {
                 self.on_given_up(node, *topic);
             }
@@ -198,11 +222,19 @@ impl Oracle {
         self.sockets.excuse(node, now);
     }
 
-    /// A node tells its application something; `clock` is the node's own time.
-    pub(crate) fn on_told(&mut self, node: NodeId, told: &Told, clock: Instant, now: Instant) {
+    /// A node tells its application something, at this time by its own clock, and no later than
+    /// that by its client's, for which time does not go back.
+    pub(crate) fn on_told(
+        &mut self,
+        node: NodeId,
+        told: &Told,
+        (clock, latest): (Instant, Instant),
+        now: Instant,
+    ) {
         let events_max = self.script.as_ref().map(|script| script.events_max);
         let view = self.views.entry(node).or_default();
-        let verdict = view.on_told(told, clock, events_max);
+        let is_manager = self.script.as_ref().is_some_and(|script| script.is_manager(node));
+        let verdict = view.on_told(told, clock, events_max, is_manager);
         self.judge(node, now, verdict);
         if let (Told::Disconnected { connection, cause, retry_at }, true) =
             (told, self.script.is_some())
@@ -218,7 +250,7 @@ impl Oracle {
         if *told == ChannelTold::Live {
             self.sockets.excuse(node, now);
         }
-        let verdict = self.accounts.on_told(node, *key, told);
+        let verdict = self.accounts.on_told(node, *key, told, is_manager, latest);
         self.judge(node, now, verdict);
     }
 
@@ -254,6 +286,7 @@ impl Oracle {
         self.conduct.on_restarted(node);
         self.accounts.on_restarted(node);
         self.apps.on_restarted(node);
+        self.whole.on_restarted(node);
     }
 
     /// The clock of a node goes back, whose client saw nothing later than `seen`.
@@ -329,6 +362,7 @@ impl Oracle {
     }
 
     pub(crate) fn on_attempt(&mut self, of: (NodeId, u32), to: (u64, usize), now: Instant) {
+        self.whole.on_attempt(of, to.0);
         let verdict = self.sockets.on_attempt(of, to, self.script.as_ref(), now);
         self.judge(of.0, now, verdict);
     }
@@ -340,20 +374,46 @@ impl Oracle {
 
     pub(crate) fn on_socket_gone(&mut self, link: u64) {
         self.sockets.on_gone(link);
+        self.whole.on_gone(link);
     }
 
     /// A link goes on under another name.
     pub(crate) fn on_renamed(&mut self, before: u64, after: u64) {
         self.sockets.on_renamed(before, after);
         self.conduct.on_renamed(before, after);
+        self.whole.on_renamed(before, after);
     }
 
-    pub(crate) fn on_node_sends(&mut self, node: NodeId, link: u64, frame: &Frame, now: Instant) {
+    /// A node's driver carried out all that it was asked for, and the application took all events.
+    pub(crate) fn on_drained(&mut self, node: NodeId) {
+        self.sockets.on_drained(node);
+        self.whole.on_drained(node);
+    }
+
+    /// A node's driver does not get to all that it is asked for, at this time by its own clock.
+    pub(crate) fn on_waits(&mut self, node: NodeId, clock: Instant) {
+        self.whole.on_waits(node, clock);
+    }
+
+    /// A node learns that a socket is open, at this time by its own clock.
+    pub(crate) fn on_opened(&mut self, link: u64, clock: Instant) {
+        self.whole.on_opened(link, clock);
+    }
+
+    /// A frame leaves a node; `clock` is its own time.
+    pub(crate) fn on_node_sends(
+        &mut self,
+        (node, link): (NodeId, u64),
+        frame: &Frame,
+        clock: Instant,
+        now: Instant,
+    ) {
         let verdict = limits::check_frame(frame);
         self.judge(node, now, verdict);
         let Some(envelope) = read::read(Sender::Client, frame) else {
             return self.find("G6", now, || format!("{node} sends what nobody can read"));
         };
+        self.whole.on_leaves(link, &envelope, clock);
         let verdict = self.sockets.on_leaves(link, &envelope, self.script.as_ref(), now);
         self.judge(node, now, verdict);
         let supabase = self.topic_of(&envelope).and_then(|topic| self.script.as_ref()?.spec(topic));
@@ -378,6 +438,7 @@ impl Oracle {
         let Some(envelope) = read::read(Sender::Server, frame) else { return };
         let arrived = self.sockets.on_arrives(link, &envelope);
         self.conduct.on_arrives(link, &envelope);
+        self.whole.on_arrives(link, &envelope, arrived.joins);
         let Some(topic) = self.topic_of(&envelope) else { return };
         if arrived.joins {
             self.accounts.on_joined(node, topic, server);
@@ -390,8 +451,8 @@ impl Oracle {
         };
         if let Some(number) = read::number(&envelope) {
             let replayed = stream == Missed::Messages && read::is_replayed(&envelope);
-            let stale = arrived.is_stale;
-            let arrival = Arrival { number, stream, replayed, stale };
+            let (stale, whole_until) = (arrived.is_stale, self.whole.until(link));
+            let arrival = Arrival { number, stream, replayed, stale, whole_until };
             self.accounts.on_arrives(node, topic, arrival);
         }
     }
@@ -457,7 +518,7 @@ impl Oracle {
         &mut self,
         node: NodeId,
         topic: TopicId,
-        seen: Option<truth::Present>,
+        seen: Seen,
         shown: Option<u64>,
         now: Instant,
     ) {
@@ -471,8 +532,11 @@ impl Oracle {
                 must(shown.is_none_or(|shown| own.contains(&shown)), "G9", || {
                     format!("{name} is to show {shown:?}, and the server shows {own:?}")
                 })?;
-                let there = self.truth.present(server, name);
-                self.truth.check(seen, &there, script.is_manager(node))
+                // A manager reads what managers write; what clients show has another form.
+                let is_manager = script.is_manager(node);
+                let reads = |of| !is_manager || script.is_manager(of);
+                let there = self.truth.present(server, name, reads);
+                self.truth.check(seen, &there, is_manager)
             },
         );
         self.judge(node, now, verdict);

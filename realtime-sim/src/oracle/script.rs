@@ -2,8 +2,9 @@
 
 use core::time::Duration;
 
+use super::{Verdict, must};
 use crate::NodeId;
-use crate::scenario::{Cast, Part, TopicId, TopicSpec};
+use crate::scenario::{Cast, Part, Settings, TopicId, TopicSpec};
 
 /// A cast, as far as the oracle judges by it.
 #[derive(Debug)]
@@ -73,9 +74,51 @@ fn retries_max(first: Duration, max: Duration) -> usize {
     FEW + retries
 }
 
+/// How long a client waits at most until it is connected, and for the answer to a heartbeat: no
+/// scenario sets it.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// Whoever has as many channels as it may, 100, joins 50 of them a second.
+const TURNS: Duration = Duration::from_secs(2);
+/// No interval that a scenario sets is shorter for a client.
+const INTERVAL_FLOOR: Duration = Duration::from_millis(100);
+
+/// How long it takes at most until a connection that died in silence is noticed.
+pub(crate) fn noticed_within(settings: &Settings) -> Duration {
+    settings.heartbeat.max(INTERVAL_FLOOR) + ANSWERED_WITHIN
+}
+
+/// How long it takes at most until every channel is live once nothing breaks any more, by the
+/// settings (G8): a dead connection is noticed, the next is waited for and had, and so is a join
+/// that was lost.
+pub(crate) fn live_within(settings: &Settings) -> Duration {
+    let connected = settings.retry_max + CONNECTS_WITHIN;
+    let joined = TURNS + settings.join_timeout.max(INTERVAL_FLOOR) + settings.retry_max;
+    noticed_within(settings) + connected + joined
+}
+
+/// A client promises to be live within that, if within anything.
+pub(crate) fn check_promise(settings: &Settings, promised: Option<Duration>) -> Verdict {
+    let within = live_within(settings);
+    must(promised.is_some_and(|promised| promised <= within), "G8", || {
+        format!("a client promises to be live within {promised:?}, and {within:?} must do")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_may_not_promise_to_be_live_later_than_the_settings_allow() {
+        let settings = Settings::default();
+        assert_eq!(live_within(&settings), Duration::from_secs(117));
+        assert_eq!(check_promise(&settings, Some(Duration::from_secs(117))), Ok(()));
+        for promised in [None, Some(Duration::from_millis(117_001))] {
+            let verdict = check_promise(&settings, promised);
+            assert_eq!(verdict.map_err(|(rule, _)| rule), Err("G8"), "{promised:?}");
+        }
+    }
 
     #[test]
     fn the_faster_the_retries_are_the_more_of_them_are_no_storm() {

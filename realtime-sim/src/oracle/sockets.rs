@@ -1,6 +1,6 @@
 //! Sockets as they are seen from outside: which joins are on each, and what may leave on it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use realtime_proto::Instant;
 use realtime_proto::wire::Envelope;
@@ -13,6 +13,8 @@ use crate::NodeId;
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     by_link: BTreeMap<u64, Socket>,
+    /// The nodes that may have a topic on a socket that the server ended.
+    ended: BTreeSet<NodeId>,
     paces: BTreeMap<NodeId, Pace>,
 }
 
@@ -177,10 +179,24 @@ impl Sockets {
         must(joins <= max, "G6", || format!("{topic} is joined {joins} times in {STORM_WINDOW:?}"))
     }
 
+    /// All that waited for the driver of a node has left: what follows is of its own making.
+    pub(super) fn on_drained(&mut self, node: NodeId) {
+        if !self.ended.remove(&node) {
+            return;
+        }
+        let sockets = self.by_link.values_mut().filter(|socket| socket.node == node);
+        for topic in sockets.flat_map(|socket| &mut socket.topics) {
+            if topic.phase == Phase::Ended {
+                topic.phase = Phase::Idle;
+            }
+        }
+    }
+
     /// A frame arrives at a node that has the socket.
     pub(super) fn on_arrives(&mut self, link: u64, envelope: &Envelope<'_>) -> Arrived {
         let none = Arrived { is_stale: false, joins: false };
         let Some(socket) = self.by_link.get_mut(&link) else { return none };
+        let node = socket.node;
         let Some(topic) = socket.topic_mut(&envelope.topic) else { return none };
         let named = read::join_ref(envelope);
         let is_stale = named.is_some_and(|named| named != topic.join_ref);
@@ -199,6 +215,7 @@ impl Sockets {
                         Phase::Idle | Phase::Joining => Phase::Idle,
                         Phase::Left => Phase::Left,
                     };
+                    self.ended.insert(node);
                 }
                 Arrived { is_stale, joins: false }
             }

@@ -7,9 +7,10 @@ use realtime_proto::wire::Envelope;
 
 use super::{Verdict, must, read};
 use crate::NodeId;
+use crate::subject::Seen;
 
-/// Each key with the numbers it shows, in order.
-pub(super) type Present = Vec<(String, Vec<u64>)>;
+/// Each key with what its sessions show, in order; one may show no number.
+pub(super) type Present = Vec<(String, Vec<Option<u64>>)>;
 
 /// Who is present: by session, the key and the number it shows.
 type There = BTreeMap<SessionId, (String, Option<u64>)>;
@@ -78,14 +79,13 @@ impl Truth {
 
     /// Compares what is seen with who is there. A manager shows a user once, however many
     /// sessions have the key.
-    pub(super) fn check(
-        &self,
-        seen: Option<Present>,
-        there: &Present,
-        is_manager: bool,
-    ) -> Verdict {
-        let Some(mut seen) = seen else {
-            return Err(("G9", "presence is out of date though the channel is live".into()));
+    pub(super) fn check(&self, seen: Seen, there: &Present, is_manager: bool) -> Verdict {
+        let mut seen = match seen {
+            Seen::Untold => return Ok(()),
+            Seen::Stale => {
+                return Err(("G9", "presence is out of date though the channel is live".into()));
+            }
+            Seen::Members(members) => members,
         };
         seen.sort();
         for (key, _) in &seen {
@@ -95,20 +95,32 @@ impl Truth {
         let mut pairs = seen.iter().zip(there);
         let same = seen.len() == there.len()
             && pairs.all(|((key, shown), (there_key, there))| {
-                let once = is_manager && shown.iter().all(|number| there.contains(number));
-                key == there_key && (once || shown == there)
+                let is_same = if is_manager {
+                    there.contains(&shown.first().copied()) && shown.len() <= 1
+                } else {
+                    shown.iter().eq(there.iter().flatten())
+                };
+                key == there_key && is_same
             });
         must(same, "G9", || format!("{seen:?} is shown, and the server has {there:?}"))
     }
 
-    /// Who is present on a topic of a server.
-    pub(super) fn present(&self, server: usize, topic: &str) -> Present {
+    /// Who is present on a topic of a server, to somebody who can read the numbers of the nodes that
+    /// `reads` tells.
+    pub(super) fn present(
+        &self,
+        server: usize,
+        topic: &str,
+        reads: impl Fn(NodeId) -> bool,
+    ) -> Present {
         let there = self.present.get(&(server, topic.into()));
-        let mut present: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-        for (key, number) in there.into_iter().flat_map(BTreeMap::values) {
-            present.entry(key).or_default().extend(number);
+        let mut present: BTreeMap<&str, Vec<Option<u64>>> = BTreeMap::new();
+        for (session, (key, number)) in there.into_iter().flatten() {
+            let node = self.sessions.get(&(server, *session));
+            let number = number.filter(|_| node.is_some_and(|node| reads(*node)));
+            present.entry(key).or_default().push(number);
         }
-        let sorted = |(key, mut numbers): (&str, Vec<u64>)| {
+        let sorted = |(key, mut numbers): (&str, Vec<Option<u64>>)| {
             numbers.sort_unstable();
             (key.into(), numbers)
         };

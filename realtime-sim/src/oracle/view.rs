@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use realtime_proto::Instant;
 use realtime_proto::supabase::CauseKind;
 
+use super::causes::{channel_comes_back, is_of_transport};
 use super::limits::Backlog;
 use super::{Verdict, must};
 use crate::scenario::TopicId;
@@ -15,9 +16,12 @@ use crate::subject::{ChannelKey, ChannelTold, Told};
 #[derive(Debug, Default)]
 pub(super) struct View {
     connected: BTreeSet<u32>,
-    disconnected_at: Option<Instant>,
+    /// By connection: why and when it ended last.
+    disconnected: BTreeMap<u32, (CauseKind, Instant)>,
     channels: BTreeMap<ChannelKey, Standing>,
     pushes: BTreeMap<u64, Push>,
+    /// Whether it was told anything: of whoever never is, nothing of this can be judged.
+    is_told: bool,
     pub(super) backlog: Backlog,
 }
 
@@ -74,18 +78,20 @@ impl View {
         told: &Told,
         clock: Instant,
         events_max: Option<usize>,
+        is_manager: bool,
     ) -> Verdict {
+        self.is_told = true;
         match told {
             Told::Connected { connection } => {
                 let first = self.connected.insert(*connection);
                 must(first, "sockets", || "a socket opens while another is open".into())
             }
-            Told::Disconnected { connection, .. } => {
+            Told::Disconnected { connection, cause, .. } => {
                 self.connected.remove(connection);
-                self.disconnected_at = Some(clock);
+                self.disconnected.insert(*connection, (*cause, clock));
                 Ok(())
             }
-            Told::Channel(key, told) => self.on_channel(*key, told, clock, events_max),
+            Told::Channel(key, told) => self.on_channel(*key, told, clock, events_max, is_manager),
             Told::TokenNeeded | Told::Note(_) => Ok(()),
             Told::Violation => self.backlog.on_told(events_max),
         }
@@ -97,6 +103,7 @@ impl View {
         told: &ChannelTold,
         clock: Instant,
         events_max: Option<usize>,
+        is_manager: bool,
     ) -> Verdict {
         if let ChannelTold::Ended { number, .. } = told {
             let before = self.pushes.insert(*number, Push::Ended);
@@ -124,16 +131,17 @@ impl View {
                 })?;
                 Standing::Live
             }
-            ChannelTold::Errored { cause, .. } => {
-                let lost = matches!(
-                    cause,
-                    CauseKind::ConnectionLost | CauseKind::HeartbeatTimeout | CauseKind::Requested
-                );
+            ChannelTold::Errored { cause, again } => {
+                let is_told = self.disconnected.values().any(|told| *told == (*cause, clock));
+                let lost = is_of_transport(*cause) || *cause == CauseKind::Requested;
                 // A manager begins with how a channel stands that others have already.
                 let caused = standing != Standing::New && lost;
-                must(!caused || self.disconnected_at == Some(clock), "G5", || {
+                must(!caused || is_told, "G5", || {
                     format!("{key:?} errors before the disconnect that causes it is told")
                 })?;
+                // A manager tries so often and no more, as it is set.
+                let given_up = !again && !is_manager && !is_told && channel_comes_back(*cause);
+                must(!given_up, "G8", || format!("{key:?} is given up: {cause:?}"))?;
                 Standing::Away
             }
             ChannelTold::Stopped { .. } if standing == Standing::Live => Standing::Joined,
@@ -157,6 +165,9 @@ impl View {
 
     /// Everything is over: every channel is closed, and every push came to its end (G3).
     pub(super) fn check_end(&self) -> Verdict {
+        if !self.is_told {
+            return Ok(());
+        }
         let of_scenario = |key: &ChannelKey| key.topic != ChannelKey::OF_APP;
         for (key, standing) in self.channels.iter().filter(|(key, _)| of_scenario(key)) {
             must(*standing == Standing::Closed, "G3", || {

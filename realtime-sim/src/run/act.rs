@@ -4,14 +4,14 @@ use core::time::Duration;
 
 use realtime_proto::Payload;
 
-use super::Stage;
+use super::{Stage, Wanted};
 use crate::NodeId;
 use crate::app::Deed;
 use crate::credentials::{self, BEGIN};
 use crate::fault::WhoNotices;
 use crate::node::Sleep;
 use crate::scenario::{Act, ActorId, Part, TopicId};
-use crate::subject::{Command, Performed, Role, numbered};
+use crate::subject::{ChannelKey, Command, Performed, Role, numbered};
 
 impl Stage<'_> {
     pub(super) fn perform(&mut self, who: ActorId, command: &Command<'_>) -> Performed {
@@ -101,37 +101,45 @@ impl Stage<'_> {
     }
 
     pub(super) fn open(&mut self, who: ActorId, topic: TopicId) {
-        let node = self.actors[usize::from(who.0)].node;
+        let at = usize::from(who.0);
+        let node = self.actors[at].node;
         let has_app = self.has_app(node);
-        if has_app {
-            self.actors[usize::from(who.0)].wanted.entry(topic).or_default();
-        }
+        // What is told of the new channel meanwhile is told of it already.
+        let before = self.actors[at].wanted.get(&topic).copied();
+        self.actors[at]
+            .wanted
+            .insert(topic, Wanted { closed: false, ..before.unwrap_or_default() });
         let performed = self.perform(who, &Command::Open(topic));
-        let wanted = &mut self.actors[usize::from(who.0)].wanted;
+        let wanted = &mut self.actors[at].wanted;
         if has_app && !wanted.contains_key(&topic) {
             // The application has closed it in the meantime.
             return;
         }
-        match performed {
-            Performed::Refused if has_app => {
+        match (performed, before) {
+            (Performed::Refused, _) if has_app => {
                 // The application has the topic itself.
                 wanted.remove(&topic);
                 self.world.oracle.on_given_up(node, topic);
             }
-            Performed::Refused => {}
-            Performed::Done | Performed::Opened(_) => {
-                wanted.entry(topic).or_default().closed = false;
-            }
+            (Performed::Refused, Some(before)) => _ = wanted.insert(topic, before),
+            (Performed::Refused, None) => _ = wanted.remove(&topic),
+            (Performed::Opened(key), _) => self.on_opened(who, key),
+            (Performed::Done, _) => {}
         }
-        if let Performed::Opened(key) = performed {
-            self.world.oracle.on_wanted(node, key);
-            self.world.observer.on_opened(node, key);
-            self.world.keep_changes();
-            // Who opens a channel again shows there what it showed before.
-            let shown = self.actors[usize::from(who.0)].wanted[&topic].shown;
-            if let Some(number) = shown {
-                self.perform(who, &Command::Track(topic, number));
-            }
+    }
+
+    fn on_opened(&mut self, who: ActorId, key: ChannelKey) {
+        let player = &mut self.actors[usize::from(who.0)];
+        let node = player.node;
+        let wanted = player.wanted.entry(key.topic).or_default();
+        wanted.key = Some(key);
+        let shown = wanted.shown;
+        self.world.oracle.on_wanted(node, key);
+        self.world.observer.on_opened(node, key);
+        self.world.keep_changes();
+        // Who opens a channel again shows there what it showed before.
+        if let Some(number) = shown {
+            self.perform(who, &Command::Track(key.topic, number));
         }
     }
 

@@ -6,6 +6,8 @@ mod apply;
 mod explore;
 mod rest;
 mod setup;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use core::time::Duration;
@@ -13,16 +15,16 @@ use std::collections::BTreeMap;
 
 pub use explore::{Beginning, Exploration, Explored, Failure, PathError};
 use realtime_proto::Instant;
-use realtime_proto::supabase::{CauseKind, Retry};
+use realtime_proto::supabase::CauseKind;
 pub use setup::{Run, run, run_app, run_manager_app, run_with};
 
 use crate::coverage::{Condition, Conditions, Course, Coverage, Observer};
 use crate::credentials::BEGIN;
 use crate::host::{Host, Hosted};
 use crate::node::Sleep;
-use crate::oracle::Finding;
+use crate::oracle::{Finding, needs_somebody};
 use crate::scenario::{ActorId, Op, Part, Scenario, TopicId};
-use crate::subject::{ChannelTold, ManagerSubject, Role, Scripted, Told};
+use crate::subject::{ChannelKey, ChannelTold, ManagerSubject, Role, Scripted, Told};
 use crate::trace::Who;
 use crate::{Network, NodeId, World};
 
@@ -50,7 +52,8 @@ pub struct Report {
 
 /// A token that outlives every scenario but the longest sleeps.
 const TOKEN_LIVES: Duration = Duration::from_secs(3_600);
-/// After the healing: the longest that a push, or a session that died in silence, can still take.
+/// After the healing: the longest that a push, or a session that died in silence, can still take at
+/// a server. A client may take longer to notice.
 const SETTLES_AFTER: Duration = Duration::from_secs(75);
 /// At the end: the longest that a leave can take, and the end of a connection nobody needs.
 const CLOSES_AFTER: Duration = Duration::from_secs(90);
@@ -64,6 +67,9 @@ struct Stage<'a> {
     world: World,
     actors: Vec<Player>,
     start: &'a Start<'a>,
+    /// Whether everything is healed, and then since when every wanted channel is live.
+    is_healed: bool,
+    live_since: Option<Instant>,
     /// What applications will do at some time, in order.
     plans: BTreeMap<(Instant, u64), ActorId>,
     next_plan: u64,
@@ -91,6 +97,8 @@ struct Player {
 /// A channel that an application wants.
 #[derive(Clone, Copy, Debug, Default)]
 struct Wanted {
+    /// Which of the channels of its topic it is, if the client said.
+    key: Option<ChannelKey>,
     /// Why it is not joined or not live, and whether it is tried again.
     trouble: Option<(CauseKind, bool)>,
     /// Whether the server closed it.
@@ -136,11 +144,13 @@ impl<'a> Stage<'a> {
         // Each run would be slower, and what one shows another shows, too.
         world.oracle.reads_events = scenario.seed.0 % 16 == 0;
         world.observer = Observer::of(&scenario.cast);
-        let mut stage = Self {
+        Self {
             scenario,
             world,
             actors: Vec::new(),
             start,
+            is_healed: false,
+            live_since: None,
             plans: BTreeMap::new(),
             next_plan: 0,
             next_number: 0,
@@ -148,12 +158,17 @@ impl<'a> Stage<'a> {
             waiting: Vec::new(),
             backwards: Duration::ZERO,
             subscribes_late: Duration::ZERO,
-        };
-        for actor in &scenario.cast.actors {
-            let role = Role { actor, cast: &scenario.cast, restarts: 0 };
-            let host = start(&role, stage.world.next_seed(), stage.world.now);
-            let node = stage.world.host(host);
-            stage.actors.push(Player {
+        }
+    }
+
+    /// Everybody comes on.
+    fn enter(&mut self) {
+        let cast = &self.scenario.cast;
+        for actor in &cast.actors {
+            let role = Role { actor, cast, restarts: 0 };
+            let host = (self.start)(&role, self.world.next_seed(), self.world.now);
+            let node = self.world.host(host);
+            self.actors.push(Player {
                 node,
                 part: actor.part,
                 online: false,
@@ -162,10 +177,9 @@ impl<'a> Stage<'a> {
                 down: None,
             });
         }
-        for at in 0..stage.actors.len() {
-            stage.dress(ActorId(at as u8));
+        for at in 0..self.actors.len() {
+            self.dress(ActorId(at as u8));
         }
-        stage
     }
 
     /// Gives a client that just started what it starts with: the time, and a token.
@@ -189,29 +203,28 @@ impl<'a> Stage<'a> {
 
     fn play(&mut self) -> Report {
         let played = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| self.run()));
-        let time_to_live = match played {
-            Ok(time_to_live) => time_to_live,
-            Err(panic) => {
-                let now = self.world.now;
-                self.world.oracle.find("panic", now, || words_of_panic(&*panic));
-                None
-            }
-        };
+        // Who panicked may be in no state to be asked anything.
+        let is_sane = played.is_ok();
+        let time_to_live = played.unwrap_or_else(|panic| {
+            let now = self.world.now;
+            self.world.oracle.find("panic", now, || words_of_panic(&*panic));
+            None
+        });
         Report {
             finding: self.world.finding().cloned(),
             events: self.world.tally().events(),
-            actors: self.actors.len(),
+            actors: self.scenario.cast.actors.len(),
             apps: self.world.nodes.iter().filter(|node| node.host.app().is_some()).count(),
             simulated: self.world.now.since_epoch(),
             time_to_live,
             hash: self.world.trace_hash(),
-            coverage: self.reached(time_to_live),
+            coverage: self.reached(time_to_live, is_sane),
         }
     }
 
     /// What the run reached, once it is over.
-    fn reached(&mut self, time_to_live: Option<Duration>) -> Coverage {
-        for player in &self.actors {
+    fn reached(&mut self, time_to_live: Option<Duration>, is_sane: bool) -> Coverage {
+        for player in self.actors.iter().filter(|_| is_sane) {
             if let Some(stats) = self.world.nodes[player.node.0].host.stats() {
                 self.world.observer.on_stats(&stats);
             }
@@ -258,6 +271,7 @@ impl<'a> Stage<'a> {
             self.world.oracle.find("scenario", now, || error.to_string());
             return None;
         }
+        self.enter();
         for step in &scenario.steps {
             self.pass(step.after);
             if self.is_over() {
@@ -276,11 +290,7 @@ impl<'a> Stage<'a> {
         }
         self.heal();
         let time_to_live = self.wait_until_live()?;
-        // A clock that went back lets every timer wait for as long.
-        self.pass(SETTLES_AFTER + self.backwards);
-        if !self.is_over() {
-            self.settle();
-        }
+        self.settle();
         if !self.is_over() {
             self.close();
         }
@@ -310,6 +320,7 @@ impl<'a> Stage<'a> {
                 (Some(_), _) => {
                     self.world.step();
                     self.listen();
+                    self.look();
                 }
                 (None, _) => break,
             }
@@ -342,15 +353,17 @@ impl<'a> Stage<'a> {
                 }
                 Told::Channel(key, told) => {
                     let Some(wanted) = self.actors[at].wanted.get_mut(&key.topic) else { continue };
+                    if wanted.key.is_some_and(|newest| key.life < newest.life) {
+                        continue;
+                    }
                     match told {
                         ChannelTold::Live => wanted.trouble = None,
                         ChannelTold::Stopped { cause } => {
-                            let again = is_manager || cause.retry() != Retry::Never;
+                            let again = is_manager || !needs_somebody(cause);
                             wanted.trouble = Some((cause, again));
                         }
                         ChannelTold::Errored { cause, again } => {
-                            let again =
-                                if is_manager { again } else { cause.retry() != Retry::Never };
+                            let again = again || !is_manager && !needs_somebody(cause);
                             wanted.trouble = Some((cause, again));
                         }
                         ChannelTold::Closed => wanted.closed = true,

@@ -4,9 +4,10 @@ use core::time::Duration;
 
 use realtime_proto::Instant;
 
-use super::{CLOSES_AFTER, Stage, TOKEN_LIVES};
+use super::{CLOSES_AFTER, SETTLES_AFTER, Stage, TOKEN_LIVES};
 use crate::NodeId;
 use crate::credentials::BEGIN;
+use crate::oracle::{live_within, noticed_within};
 use crate::scenario::{Act, ActorId, TopicId};
 use crate::subject::{Command, client_config};
 use crate::trace::Who;
@@ -63,12 +64,10 @@ impl Stage<'_> {
     /// How long after the healing every wanted channel is live at the latest, by the settings.
     fn live_within(&self) -> Duration {
         let settings = &self.scenario.cast.settings;
-        let promised = client_config(&self.scenario.cast, "").live_within();
-        let promised = promised.expect("the retries have no budget");
         let way = settings.delay + settings.jitter;
         // A server may hold a connection for what it refused last; a clock that went back lets
         // every timer wait for as long.
-        promised
+        live_within(settings)
             + settings.subscribed_after.max(self.subscribes_late)
             + settings.token_after
             + 20 * way
@@ -76,32 +75,51 @@ impl Stage<'_> {
             + self.backwards
     }
 
+    /// How long every channel is to stay live: so long that whatever died before has been noticed.
+    fn stays_for(&self) -> Duration {
+        noticed_within(&self.scenario.cast.settings).max(SETTLES_AFTER) + self.backwards
+    }
+
+    /// Waits until every wanted channel is live and has been so for long, and tells how long after
+    /// the healing they were live for good.
     pub(super) fn wait_until_live(&mut self) -> Option<Duration> {
-        const LOOK_EVERY: Duration = Duration::from_secs(1);
-        let (begin, within) = (self.world.now, self.live_within());
+        const REVIVE_EVERY: Duration = Duration::from_secs(1);
+        let settings = &self.scenario.cast.settings;
+        let promised = client_config(&self.scenario.cast, "").live_within();
+        self.world.oracle.check_promise(settings, promised, self.world.now);
+        let (begin, within, stays_for) = (self.world.now, self.live_within(), self.stays_for());
+        self.is_healed = true;
         loop {
             self.revive();
-            if self.all_live() {
-                return Some(self.world.now.saturating_duration_since(begin));
-            }
-            let waited = self.world.now.saturating_duration_since(begin);
+            self.look();
             if self.is_over() {
                 return None;
             }
-            if waited > within {
+            let (now, latest) = (self.world.now, begin + within);
+            if now > latest && self.live_since.is_none_or(|since| since > latest) {
                 let what = self.what_is_not_live();
-                let now = self.world.now;
                 self.world
                     .oracle
                     .find("G8", now, || format!("{what} is not live {within:?} after the healing"));
                 return None;
             }
-            self.pass(LOOK_EVERY);
+            let until = self.live_since.map(|since| since + stays_for);
+            match until.map(|until| until.saturating_duration_since(now)) {
+                Some(Duration::ZERO) => {
+                    let since = self.live_since.unwrap_or(now);
+                    return Some(since.saturating_duration_since(begin));
+                }
+                rest => self.pass(rest.unwrap_or(REVIVE_EVERY).min(REVIVE_EVERY)),
+            }
         }
     }
 
-    fn all_live(&mut self) -> bool {
-        self.not_live().is_none()
+    /// Whether everything is live at this moment, once it is healed.
+    pub(super) fn look(&mut self) {
+        if self.is_healed {
+            let is_live = self.not_live().is_none();
+            self.live_since = if is_live { self.live_since.or(Some(self.world.now)) } else { None };
+        }
     }
 
     fn not_live(&mut self) -> Option<(ActorId, TopicId)> {
@@ -119,11 +137,10 @@ impl Stage<'_> {
     }
 
     fn what_is_not_live(&mut self) -> String {
-        self.not_live().map_or_else(String::new, |(who, topic)| {
-            let cast = &self.scenario.cast;
-            let topic = &cast.topics[usize::from(topic.0)].name;
-            format!("{topic} of {}", cast.actors[usize::from(who.0)].name)
-        })
+        let Some((who, topic)) = self.not_live() else { return "some channel".into() };
+        let cast = &self.scenario.cast;
+        let topic = &cast.topics[usize::from(topic.0)].name;
+        format!("{topic} of {}", cast.actors[usize::from(who.0)].name)
     }
 
     /// The accounts, once everything is at rest.
@@ -188,6 +205,7 @@ impl Stage<'_> {
 
     /// Everybody goes, and nothing is left.
     pub(super) fn close(&mut self) {
+        self.is_healed = false;
         for player in 0..self.actors.len() {
             let who = ActorId(player as u8);
             for topic in self.actors[player].wanted.clone().into_keys() {

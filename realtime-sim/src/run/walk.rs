@@ -57,6 +57,7 @@ impl<'a> Walk<'a> {
         dress: impl FnOnce(World) -> World,
     ) -> Self {
         let mut stage = Stage::new::<S>(&exploration.begin, dress);
+        stage.enter();
         // What happens at one instant has all been set off before anything of it arrives.
         for step in &exploration.begin.steps {
             if !step.after.is_zero() {

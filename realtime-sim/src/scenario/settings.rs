@@ -101,7 +101,8 @@ settings! {
     token_after "token-after": Duration = millis(500), |draw| millis(draw.below(20_000));
     /// How long a row subscription takes. Default 100 ms.
     subscribed_after "subscribed-after": Duration = millis(100), |draw| millis(draw.below(4_000));
-    /// How often clients send heartbeats. Default 25 s.
+    /// How often clients send heartbeats; a server ends a connection that is silent for 60 s.
+    /// Default 25 s.
     heartbeat "heartbeat": Duration = millis(25_000), |draw| millis(5_000 + draw.below(40_000));
     /// How long clients wait for the reply to a join. Default 10 s.
     join_timeout "join-timeout": Duration = millis(10_000), |draw| millis(2_000 + draw.below(15_000));

@@ -13,8 +13,8 @@ use realtime_proto::{
 };
 
 use super::{
-    ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Subject, Told,
-    note, number_of, numbered,
+    ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Seen, Subject,
+    Told, note, number_of, numbered,
 };
 use crate::app::Wishes;
 use crate::credentials;
@@ -201,10 +201,12 @@ impl ClientSubject {
                 to: recovery.to,
             },
             ChannelEvent::Presence(diff) => ChannelTold::Presence { synced: diff.synced },
-            ChannelEvent::PushEnded { push, outcome } => match self.pushes.get(push).copied() {
-                Some(number) => ChannelTold::Ended { number, taken: is_taken(outcome) },
-                None => ChannelTold::Other,
-            },
+            ChannelEvent::PushEnded { push, outcome } => {
+                // One that no scenario sent has a number that no scenario gives.
+                let foreign = u64::MAX - self.pushes.len() as u64;
+                let number = *self.pushes.entry(*push).or_insert(foreign);
+                ChannelTold::Ended { number, taken: is_taken(outcome) }
+            }
             ChannelEvent::PresenceCalls(_)
             | ChannelEvent::System(_)
             | ChannelEvent::TrackRefused { .. }
@@ -354,17 +356,17 @@ impl Subject for ClientSubject {
         Performed::Done
     }
 
-    fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>> {
-        let id = *self.open.get(&topic)?;
-        let channel = self.client.channel(id)?;
+    fn present(&mut self, topic: TopicId) -> Seen {
+        let id = self.open.get(&topic).copied();
+        let Some(channel) = id.and_then(|id| self.client.channel(id)) else { return Seen::Stale };
         let presence = channel.presence();
         if presence.is_stale() {
-            return None;
+            return Seen::Stale;
         }
         let shown = |metas: &[realtime_proto::Meta]| {
             metas.iter().filter_map(|meta| number_of(meta.value.as_bytes())).collect()
         };
-        Some(presence.members().map(|(key, metas)| (key.into(), shown(metas))).collect())
+        Seen::Members(presence.members().map(|(key, metas)| (key.into(), shown(metas))).collect())
     }
 
     fn stats(&self) -> Option<Stats> {

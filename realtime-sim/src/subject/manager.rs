@@ -14,8 +14,8 @@ use realtime_proto::{
 
 use super::client::{client_config, is_taken, token_of};
 use super::{
-    ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Subject, Told,
-    note, number_of, numbered,
+    ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Seen, Subject,
+    Told, note, number_of, numbered,
 };
 use crate::app::Wishes;
 use crate::scenario::{TopicId, TopicSpec};
@@ -282,7 +282,9 @@ impl Subject for ManagerSubject {
                 Told::Channel(key, self.lease_told(*lease, event))
             }
             ManagerEvent::PushEnded { push, outcome } => {
-                let Some((topic, number)) = self.pushes.get(push).copied() else { return };
+                // One that no scenario sent has a number that no scenario gives.
+                let foreign = (TopicId(u8::MAX), u64::MAX - self.pushes.len() as u64);
+                let (topic, number) = *self.pushes.entry(*push).or_insert(foreign);
                 // A broadcast is the manager's, whoever has a lease of the topic.
                 let key = ChannelKey { topic, life: 0 };
                 Told::Channel(key, ChannelTold::Ended { number, taken: is_taken(outcome) })
@@ -336,18 +338,16 @@ impl Subject for ManagerSubject {
         done.map_or(Performed::Refused, |()| Performed::Done)
     }
 
-    fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>> {
-        let key = self.entity(topic)?;
-        let lease = self.open.get(&topic)?;
-        if self.statuses.get(lease) != Some(&ChannelStatus::Live) {
-            return None;
-        }
+    fn present(&mut self, topic: TopicId) -> Seen {
+        let Some(key) = self.entity(topic).filter(|_| self.is_live(topic)) else {
+            return Seen::Stale;
+        };
         let users = self.manager.presence_state(&key.entity);
         let shown = |user: User| {
             let number = number_of(user.metadata.as_bytes());
             (user.user_id, number.into_iter().collect())
         };
-        Some(users.into_iter().map(shown).collect())
+        Seen::Members(users.into_iter().map(shown).collect())
     }
 
     fn stats(&self) -> Option<Stats> {

@@ -1,6 +1,8 @@
 //! What a world drives: any client that has the verbs of a sans-IO machine.
 
 mod client;
+#[cfg(test)]
+mod flawed;
 mod manager;
 mod note;
 
@@ -8,6 +10,8 @@ use core::fmt;
 use core::time::Duration;
 
 pub(crate) use client::{ClientSubject, TABLE, client_config};
+#[cfg(test)]
+pub(crate) use flawed::{Flaw, Flawed};
 pub(crate) use manager::{ManagerSubject, is_for_managers};
 use realtime_proto::supabase::CauseKind;
 use realtime_proto::{CloseReason, Frame, Instant, Stats, Transmit};
@@ -19,7 +23,8 @@ use crate::scenario::{Actor, Cast, TopicId};
 ///
 /// The verbs are those of `realtime_proto::Client`. [`tell`](Self::tell) says what an event means
 /// in the words of the oracle, and [`perform`](Self::perform) does what a scenario asks for; a
-/// client that only takes part in hand-written worlds may leave both at their defaults.
+/// client that only takes part in hand-written worlds may leave both at their defaults. Of one that
+/// tells nothing, the oracle judges what it sends and whether it is live.
 pub trait Subject: fmt::Debug + 'static {
     /// What it calls one attempt to connect, or the connection it became.
     type Socket: Copy + Eq + fmt::Display;
@@ -67,7 +72,7 @@ pub trait Subject: fmt::Debug + 'static {
         format!("{event:?}")
     }
 
-    /// What an event tells the oracle. Default: nothing, and then nothing is judged.
+    /// What an event tells the oracle. Default: nothing.
     fn tell(&mut self, event: &Self::Event, told: &mut Vec<Told>) {
         let _ = (event, told);
     }
@@ -78,11 +83,10 @@ pub trait Subject: fmt::Debug + 'static {
         Performed::Refused
     }
 
-    /// Who is present on a topic by its own account, and the number each shows; `None` while it
-    /// does not claim to know.
-    fn present(&mut self, topic: TopicId) -> Option<Vec<(String, Vec<u64>)>> {
+    /// Who is present on a topic by its own account. Default: it does not say, and nobody asks.
+    fn present(&mut self, topic: TopicId) -> Seen {
         let _ = topic;
-        None
+        Seen::Untold
     }
 
     /// What it counted, if it counts what ours does. Default: nothing.
@@ -198,6 +202,17 @@ pub enum Performed {
     Opened(ChannelKey),
     /// It was not taken, and nothing came of it.
     Refused,
+}
+
+/// Who is present on a topic, by the account of a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It does not keep such an account.
+    Untold,
+    /// It does not claim to know at this moment.
+    Stale,
+    /// These are, each key with the numbers that it shows.
+    Members(Vec<(String, Vec<u64>)>),
 }
 
 /// One channel of one subject: its topic and which of the channels that topic had.

@@ -1,6 +1,8 @@
 //! A world of nodes, servers, and the links between them, on virtual time.
 
 mod nodes;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -312,6 +314,7 @@ impl World {
     pub fn server<T>(&mut self, command: impl FnOnce(&mut Server, Instant) -> T) -> T {
         let result = command(&mut self.backends[0].server, self.now);
         self.flush_server(0);
+        self.complain();
         result
     }
 
@@ -437,7 +440,7 @@ impl World {
     }
 
     /// A world that nobody watches ends with the first thing that does not hold.
-    fn complain(&self) {
+    pub(crate) fn complain(&self) {
         if let (false, Some(finding)) = (self.keeps_findings, self.finding()) {
             panic!("seed {}: {finding}", self.seed);
         }
@@ -555,59 +558,5 @@ impl World {
                 format!("{id} does not get past {clock}: its next deadline is {next:?}")
             });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use realtime_proto::{CloseReason, Config};
-
-    use super::*;
-    use crate::link::Carried;
-
-    fn flooded(world: &World) -> bool {
-        world.finding().is_some_and(|finding| finding.rule == "flood")
-    }
-
-    fn a_world() -> (World, NodeId, u64) {
-        let mut world = World::seed(1);
-        world.keeps_findings = true;
-        let ana = world.add_client(Config::builder("ws://server/socket").build().unwrap());
-        world.client(ana, |client, now| client.connect(now));
-        world.run_for(Duration::from_secs(1));
-        let link = *world.links.keys().next().unwrap();
-        (world, ana, link)
-    }
-
-    fn fill(world: &mut World, mut one: impl FnMut(&mut World)) {
-        let mut count = 0;
-        while !flooded(world) {
-            one(world);
-            count += 1;
-            assert!(count <= 1_000_001, "no end of it");
-        }
-        // It takes no more and panics not.
-        one(world);
-    }
-
-    #[test]
-    fn more_than_a_world_takes_is_a_flood_and_neither_a_panic_nor_the_mistake_of_a_client() {
-        let parcel = || Parcel { carried: Carried::Ended, left_at: Instant::EPOCH };
-        let (mut world, ana, _) = a_world();
-        fill(&mut world, |world| world.plan(Instant::EPOCH, Due::Wake(ana)));
-        let (mut world, _, link) = a_world();
-        world.links.get_mut(&link).unwrap().hold(End::Server);
-        fill(&mut world, |world| world.on_arrival(link, End::Server, parcel()));
-        let (mut world, ana, link) = a_world();
-        world.suspend(ana, Duration::from_secs(1));
-        let reason = CloseReason::WriteTimeout;
-        fill(&mut world, |world| {
-            let carried = Carried::Failed(reason.clone());
-            world.deliver(link, End::Node, Parcel { carried, left_at: Instant::EPOCH });
-        });
-        let (mut world, ana, _) = a_world();
-        world.steps_at_this_instant = STEPS_PER_INSTANT_MAX - 1;
-        world.plan(world.now, Due::Wake(ana));
-        assert!(!world.step() && flooded(&world));
     }
 }

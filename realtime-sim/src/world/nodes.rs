@@ -370,6 +370,7 @@ impl World {
         let now = self.nodes[node.0].tell_time(self.now);
         let result = command(&mut self.hosted_mut::<S>(node).subject, now);
         self.flush(node);
+        self.complain();
         result
     }
 

@@ -4,11 +4,11 @@
 use core::fmt::Write;
 
 use realtime_proto::manager::{ChannelStatus, LeaseEvent, ManagerEvent};
-use realtime_proto::supabase::CauseKind;
 use realtime_proto::wire::{Body, Sender, decode};
 use realtime_proto::{ChannelEvent, ChannelId, Event, Frame, Transmit};
 
 use super::{APIKEY, EVENTS_A_STEP_MAX, Machine, SENT_KEPT, Sent, Siege};
+use crate::oracle::is_of_transport;
 
 impl Siege {
     /// Takes all there is to take, and checks it.
@@ -168,25 +168,4 @@ impl Siege {
             other => panic!("an event nobody knows: {other:?}"),
         }
     }
-}
-
-/// Whether only the end of a connection has this cause.
-fn is_of_transport(kind: CauseKind) -> bool {
-    use CauseKind::*;
-    matches!(
-        kind,
-        Empty
-            | ConnectTimeout
-            | HeartbeatTimeout
-            | WriteTimeout
-            | Unreachable
-            | ConnectionLost
-            | ClosedNormally
-            | GoingAway
-            | ServiceRestart
-            | ProtocolError
-            | FrameTooLarge
-            | ServerFailed
-            | ClosedOther
-    )
 }
