@@ -113,13 +113,12 @@ impl JoinQueue {
 
     /// Takes the next turn, if there is one now.
     pub(crate) fn take(&mut self, now: Instant) -> Turn {
-        let mut leaves_now_or_later = self.queued;
-        let taken = core::mem::take(&mut self.taken);
-        // Unless the driver was seen at once, nobody knows when it took them.
-        if now > self.given_at + self.interval {
-            leaves_now_or_later += taken;
+        if self.queued + self.taken > 0 {
+            let taken = core::mem::take(&mut self.taken);
+            // Unless the driver was seen at once, nobody knows when it took them.
+            let late = if now > self.given_at + self.interval { taken } else { 0 };
+            self.full_at = self.full_at.max(now + self.interval * (self.queued + late));
         }
-        self.full_at = self.full_at.max(now + self.interval * leaves_now_or_later);
         if self.waiting.is_empty() {
             return Turn::Nobody;
         }

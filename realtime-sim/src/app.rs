@@ -181,6 +181,10 @@ impl<A: App<Client, Event>> Played<ClientSubject> for OnClient<A> {
         subject: &mut ClientSubject,
         now: Instant,
     ) -> Vec<Deed> {
+        if !subject.is_scripted() {
+            self.0.handle_event(event, &mut subject.client, now);
+            return Vec::new();
+        }
         let before = subject.wishes();
         self.0.handle_event(event, &mut subject.client, now);
         let deeds = subject.wishes().since(before);
@@ -212,6 +216,10 @@ impl<A: App<Manager, ManagerEvent>> Played<ManagerSubject> for OnManager<A> {
         subject: &mut ManagerSubject,
         now: Instant,
     ) -> Vec<Deed> {
+        if !subject.is_scripted() {
+            self.0.handle_event(event, &mut subject.manager, now);
+            return Vec::new();
+        }
         let before = subject.wishes();
         self.0.handle_event(event, &mut subject.manager, now);
         let deeds = subject.wishes().since(before);

@@ -387,12 +387,16 @@ impl Oracle {
     /// A node's driver carried out all that it was asked for, and the application took all events.
     pub(crate) fn on_drained(&mut self, node: NodeId) {
         self.sockets.on_drained(node);
-        self.whole.on_drained(node);
+        if self.script.is_some() {
+            self.whole.on_drained(node);
+        }
     }
 
     /// A node's driver does not get to all that it is asked for, at this time by its own clock.
     pub(crate) fn on_waits(&mut self, node: NodeId, clock: Instant) {
-        self.whole.on_waits(node, clock);
+        if self.script.is_some() {
+            self.whole.on_waits(node, clock);
+        }
     }
 
     /// A node learns that a socket is open, at this time by its own clock.
@@ -413,7 +417,9 @@ impl Oracle {
         let Some(envelope) = read::read(Sender::Client, frame) else {
             return self.find("G6", now, || format!("{node} sends what nobody can read"));
         };
-        self.whole.on_leaves(link, &envelope, clock);
+        if self.script.is_some() {
+            self.whole.on_leaves(link, &envelope, clock);
+        }
         let verdict = self.sockets.on_leaves(link, &envelope, self.script.as_ref(), now);
         self.judge(node, now, verdict);
         let supabase = self.topic_of(&envelope).and_then(|topic| self.script.as_ref()?.spec(topic));
@@ -438,7 +444,9 @@ impl Oracle {
         let Some(envelope) = read::read(Sender::Server, frame) else { return };
         let arrived = self.sockets.on_arrives(link, &envelope);
         self.conduct.on_arrives(link, &envelope);
-        self.whole.on_arrives(link, &envelope, arrived.joins);
+        if self.script.is_some() {
+            self.whole.on_arrives(link, &envelope, arrived.joins);
+        }
         let Some(topic) = self.topic_of(&envelope) else { return };
         if arrived.joins {
             self.accounts.on_joined(node, topic, server);

@@ -80,6 +80,11 @@ impl ClientSubject {
         })
     }
 
+    /// Whether a scenario plays with it, and not somebody who made a world by hand.
+    pub(crate) const fn is_scripted(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
     /// What the client wants, whoever told it to.
     pub(crate) fn wishes(&self) -> Wishes {
         let has = |(topic, id): &(&TopicId, &ChannelId)| {

@@ -67,6 +67,11 @@ impl ManagerSubject {
         }
     }
 
+    /// Whether a scenario plays with it, and not somebody who made a world by hand.
+    pub(crate) const fn is_scripted(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
     /// What the manager wants, whoever told it to.
     pub(crate) fn wishes(&self) -> Wishes {
         let stats = self.manager.channel_stats();
