@@ -16,7 +16,7 @@ const TRIES_MAX: u32 = 2_000;
 /// Runs the scenario of each seed, for tests; the environment variable `REALTIME_SIM_SEED` may ask
 /// for other seeds, as [`seeds`] reads it.
 ///
-/// `run` is [`run`](crate::run), or a closure around [`run_app`](crate::run_app) and the like. It may
+/// `run` is [`run`](crate::run()), or a closure around [`run_app`](crate::run_app) and the like. It may
 /// change the scenario first, or leave findings out of the report that are not its concern.
 ///
 /// # Panics
