@@ -27,7 +27,7 @@ pub(crate) struct Backend {
     visitors: BTreeMap<SessionId, Visitor>,
     /// The last joins of each node and topic, by their refs, the newest last.
     joins: BTreeMap<(NodeId, String), Vec<String>>,
-    /// What each session joined so far.
+    /// What each session asked to join so far.
     joined: BTreeSet<(SessionId, String)>,
     /// While it is away it takes no connection, and says so in this way.
     pub(crate) away: Option<CloseReason>,
@@ -191,6 +191,10 @@ impl Backend {
                     visitor.vsn = *vsn;
                 }
             }
+            // The answer may have got lost, so that the client does not know.
+            ServerEvent::Refused { session, topic, .. } => {
+                self.joined.insert((*session, topic.clone()));
+            }
             ServerEvent::Joined { session, topic } => {
                 self.joined.insert((*session, topic.clone()));
                 let node = self.visitors.get(session).map(|visitor| visitor.node);
@@ -204,7 +208,6 @@ impl Backend {
                 }
             }
             ServerEvent::Closed { .. }
-            | ServerEvent::Refused { .. }
             | ServerEvent::Left { .. }
             | ServerEvent::Subscribed { .. }
             | ServerEvent::Tracked { .. }
