@@ -67,8 +67,6 @@ impl Slot {
 
     /// Takes the refusal of the current join.
     pub(crate) fn on_join_refused(&mut self, mut cause: Cause, ctx: &mut Context) -> Fate {
-        // The server has nothing of it that could come late.
-        self.joined_on = None;
         let replays = matches!(&self.state, State::Joining { sent, .. } if sent.replay);
         if replays && matches!(cause.kind, CauseKind::ReplayFailed | CauseKind::ReplayRefused) {
             // The application did not ask for this replay, and joins without it.
@@ -125,15 +123,10 @@ impl Slot {
         self.enter(State::Joined(joined), ctx.now);
         // Diffs that came until now were told to an older join. The snapshot has what they said,
         // and what took it back may have been told to nobody.
-        if sent.renews {
-            if ctx.config.vsn == Vsn::V1 {
-                // A snapshot that came before may be the older join's, which version 1 does not
-                // name.
-                self.presence.rejoin();
-            }
-            self.presence.accept_again();
-        } else {
-            self.presence.accept();
+        self.presence.accept();
+        if sent.renews && ctx.config.vsn == Vsn::V1 {
+            // A snapshot that came before may be the older join's, which version 1 does not name.
+            self.presence.rejoin();
         }
         ctx.emit(self.id, ChannelEvent::Joined { response });
         self.on_resumed(resumed, ctx);

@@ -44,7 +44,7 @@ pub(crate) struct Slot {
     pub(crate) time_to_live: Option<Duration>,
     /// Joins that were sent.
     pub(crate) joins: u64,
-    /// The connection that the last join was for, unless it was refused.
+    /// The connection that the last join was for.
     pub(crate) joined_on: Option<SocketId>,
     /// When the current join was accepted.
     pub(crate) joined_at: Option<Instant>,

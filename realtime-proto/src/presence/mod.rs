@@ -93,11 +93,7 @@ pub struct Presence {
 #[derive(Debug)]
 enum Snapshot {
     /// The snapshot of the current join has not come; diffs are held, oldest first.
-    Awaited {
-        held: VecDeque<Diff>,
-        /// Whether some of what comes may be an older join's of the same connection.
-        renewed: bool,
-    },
+    Awaited { held: VecDeque<Diff> },
     /// The snapshot came, and diffs are applied as they come.
     Taken {
         /// When those that are missed count as gone; `None` when there are none.
@@ -107,7 +103,7 @@ enum Snapshot {
 
 impl Snapshot {
     const fn awaited() -> Self {
-        Self::Awaited { held: VecDeque::new(), renewed: false }
+        Self::Awaited { held: VecDeque::new() }
     }
 }
 
@@ -321,34 +317,8 @@ impl Presence {
     /// # Ok::<(), realtime_proto::PayloadError>(())
     /// ```
     pub fn accept(&mut self) {
-        if let Snapshot::Awaited { held, .. } = &mut self.snapshot {
+        if let Snapshot::Awaited { held } = &mut self.snapshot {
             held.clear();
-        }
-    }
-
-    /// The join was accepted, and another one of the same connection came before it: as
-    /// [`accept`](Self::accept), and who comes before the snapshot is not taken in but with it.
-    ///
-    /// What a server sends of the older join may still come after the answer to the next one, when
-    /// the connection was busy. Who left in between is told to nobody, and would be shown for good.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use realtime_proto::{Instant, Payload, Presence};
-    ///
-    /// let mut presence = Presence::default();
-    /// presence.accept_again();
-    /// let diff = r#"{"joins": {"u1": {"metas": [{"phx_ref": "a"}]}}, "leaves": {}}"#;
-    /// presence.handle_diff(&Payload::from_json(diff)?)?;
-    /// presence.handle_state(&Payload::empty(), Instant::EPOCH)?;
-    /// assert!(presence.is_empty());
-    /// # Ok::<(), realtime_proto::PayloadError>(())
-    /// ```
-    pub fn accept_again(&mut self) {
-        if let Snapshot::Awaited { held, renewed } = &mut self.snapshot {
-            held.clear();
-            *renewed = true;
         }
     }
 
@@ -379,7 +349,7 @@ impl Presence {
         let mut log = Log::new(self.seed, self.calls);
         diff::sync_state(&mut self.members, snapshot, &mut log);
         let rejoined = match &mut self.snapshot {
-            Snapshot::Awaited { held, .. } => {
+            Snapshot::Awaited { held } => {
                 for diff in core::mem::take(held) {
                     diff::sync_diff(&mut self.members, diff, &mut log);
                 }
@@ -418,11 +388,8 @@ impl Presence {
     /// # Ok::<(), realtime_proto::PayloadError>(())
     /// ```
     pub fn handle_diff(&mut self, payload: &Payload) -> Result<PresenceUpdate, PayloadError> {
-        let mut diff = payload::read_diff(payload, self.seed)?;
-        if let Snapshot::Awaited { held, renewed } = &mut self.snapshot {
-            if *renewed {
-                diff.joins = Keyed::new(self.seed);
-            }
+        let diff = payload::read_diff(payload, self.seed)?;
+        if let Snapshot::Awaited { held } = &mut self.snapshot {
             let overflow = held.len() >= self.diffs_held_max;
             if !overflow {
                 held.push_back(diff);

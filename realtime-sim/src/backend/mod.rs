@@ -7,7 +7,7 @@ mod forge;
 mod gate;
 mod mischief;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use realtime_proto::server::{Server, ServerConfig, ServerEvent, ServerTransmit, SessionId};
 use realtime_proto::wire::Vsn;
@@ -27,8 +27,6 @@ pub(crate) struct Backend {
     visitors: BTreeMap<SessionId, Visitor>,
     /// The last joins of each node and topic, by their refs, the newest last.
     joins: BTreeMap<(NodeId, String), Vec<String>>,
-    /// What each session asked to join so far.
-    joined: BTreeSet<(SessionId, String)>,
     /// While it is away it takes no connection, and says so in this way.
     pub(crate) away: Option<CloseReason>,
     /// What it does wrong, while it does anything wrong.
@@ -64,7 +62,6 @@ impl Backend {
             server: Server::new(config, seed, now),
             visitors: BTreeMap::new(),
             joins: BTreeMap::new(),
-            joined: BTreeSet::new(),
             away: None,
             mischief: None,
             outbox: VecDeque::new(),
@@ -191,12 +188,7 @@ impl Backend {
                     visitor.vsn = *vsn;
                 }
             }
-            // The answer may have got lost, so that the client does not know.
-            ServerEvent::Refused { session, topic, .. } => {
-                self.joined.insert((*session, topic.clone()));
-            }
             ServerEvent::Joined { session, topic } => {
-                self.joined.insert((*session, topic.clone()));
                 let node = self.visitors.get(session).map(|visitor| visitor.node);
                 let join_ref = self.server.join_ref(*session, topic);
                 if let (Some(node), Some(join_ref)) = (node, join_ref) {
@@ -208,6 +200,7 @@ impl Backend {
                 }
             }
             ServerEvent::Closed { .. }
+            | ServerEvent::Refused { .. }
             | ServerEvent::Left { .. }
             | ServerEvent::Subscribed { .. }
             | ServerEvent::Tracked { .. }
@@ -219,7 +212,6 @@ impl Backend {
 
     fn forget(&mut self, session: SessionId) {
         self.visitors.remove(&session);
-        self.joined.retain(|(of, _)| *of != session);
         if let Some(mischief) = &mut self.mischief {
             mischief.forget(session);
         }

@@ -154,13 +154,9 @@ impl Backend {
             };
             frame = forge::encode(vsn, &Envelope { join_ref, ..envelope.clone() });
         }
-        // A server reads a snapshot when it sends it, so that a later one has what was told before
-        // it. A client that joins again on one connection has to count on that, for what is told
-        // before the snapshot may be the older join's; one that joins for the first time has not.
-        let joins_again = self.joined.contains(&(session, envelope.topic.as_ref().to_owned()));
         let mischief = self.mischief();
         let is_held = mischief.gates.contains_key(&session);
-        let may_wait = is_snapshot && !is_held && !joins_again;
+        let may_wait = is_snapshot && !is_held;
         match if may_wait { mischief.late_snapshots.take() } else { None } {
             Some(late) => {
                 self.effects.add(Effect::LateSnapshot);
