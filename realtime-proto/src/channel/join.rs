@@ -204,10 +204,10 @@ impl Slot {
         ctx.timers.set(Timer::Join(self.id), ctx.now + timeout);
         ctx.stats.joins += 1;
         (self.token_told_at, self.token_queued) = (None, false);
-        let renews = self.joined_on.replace(socket) == Some(socket);
+        let renews = self.left_on.take() == Some(socket);
         let mut sent = Sent { renews, ..Sent::default() };
         if let State::Joined(joined) = &mut self.state {
-            sent.replaces = Some(joined.join_ref);
+            (sent.replaces, sent.renews) = (Some(joined.join_ref), true);
             let cause = joined.rejoins.take();
             let cause = cause.unwrap_or_else(|| Cause::new(CauseKind::Rejoined));
             self.lower(&cause, ctx);
@@ -270,6 +270,7 @@ impl Slot {
             let (socket, msg_ref) = (connection.id, connection.make_ref());
             let topic = Arc::clone(&self.topic);
             ctx.outbox.push(Outgoing::Leave { socket, topic, join_ref, msg_ref });
+            self.left_on = Some(socket);
         }
         self.fail(cause, ctx);
     }

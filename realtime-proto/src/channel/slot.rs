@@ -44,8 +44,8 @@ pub(crate) struct Slot {
     pub(crate) time_to_live: Option<Duration>,
     /// Joins that were sent.
     pub(crate) joins: u64,
-    /// The connection that the last join was for.
-    pub(crate) joined_on: Option<SocketId>,
+    /// The connection on which the last join was given up and left; the server may have accepted it.
+    pub(crate) left_on: Option<SocketId>,
     /// When the current join was accepted.
     pub(crate) joined_at: Option<Instant>,
     /// Whether `Live` was told and still holds.
@@ -92,7 +92,7 @@ impl Slot {
             down_since: now,
             time_to_live: None,
             joins: 0,
-            joined_on: None,
+            left_on: None,
             joined_at: None,
             live: false,
             gave_up: false,
