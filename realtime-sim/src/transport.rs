@@ -208,7 +208,7 @@ impl World {
                 if let CloseReason::Refused { retry_after: Some(span), .. } = &reason {
                     self.oracle.on_told_to_wait(id, clock + *span);
                 }
-                self.oracle.on_socket_gone(id);
+                self.oracle.on_socket_gone(id, now);
                 node.host.handle_close(socket, reason, clock);
                 if node.write_blocked.is_some_and(|(blocked, _)| blocked == id) {
                     node.write_blocked = None;
@@ -397,7 +397,7 @@ impl World {
                 });
                 if let Some((id, link)) = self.link_of(node, socket) {
                     (link.wanted, link.open) = (false, false);
-                    self.oracle.on_socket_gone(id);
+                    self.oracle.on_socket_gone(id, now);
                     self.send(id, End::Server, Carried::Ended);
                 }
             }

@@ -71,6 +71,16 @@ struct Socket {
     beat: Option<(String, bool)>,
     /// Whether the server said how long to wait.
     hinted: bool,
+    /// How it ended, if it did. What is told of it may be told much later.
+    end: Option<End>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct End {
+    /// Whether the node had just woken.
+    woke: Option<Woke>,
+    /// Whether the application asked for it.
+    requested: bool,
 }
 
 /// Fewer equal delays than this are chance.
@@ -104,8 +114,9 @@ impl Conduct {
             Command::Disconnect => {
                 manners.not_before.clear();
                 manners.wants = false;
-                // An attempt may be withdrawn that nobody has seen.
-                manners.sockets.clear();
+                for socket in manners.sockets.values_mut().flatten() {
+                    socket.end.get_or_insert(End { woke: None, requested: true });
+                }
             }
             Command::Token(token) => {
                 manners.not_before.clear();
@@ -167,7 +178,7 @@ impl Conduct {
     ) -> Verdict {
         self.links.insert(link, (node, connection));
         let manners = self.nodes.entry(node).or_default();
-        let socket = Socket { link, beat: None, hinted: false };
+        let socket = Socket { link, beat: None, hinted: false, end: None };
         manners.sockets.entry(connection).or_default().push_back(socket);
         must(manners.wants, "manners", || "it connects though nobody wants it to".into())?;
         let early = manners.not_before.remove(&connection).filter(|at| clock < *at);
@@ -192,6 +203,16 @@ impl Conduct {
         let manners = self.nodes.entry(node).or_default();
         if let Some(socket) = manners.socket_mut(connection, before) {
             socket.link = after;
+        }
+    }
+
+    /// A socket is over, for whatever reason.
+    pub(super) fn on_gone(&mut self, link: u64, now: Instant) {
+        let Some((node, connection)) = self.links.get(&link) else { return };
+        let Some(manners) = self.nodes.get_mut(node) else { return };
+        let woke = manners.woke.filter(|woke| now < woke.at + PROBE);
+        if let Some(socket) = manners.socket_mut(*connection, link) {
+            socket.end.get_or_insert(End { woke, requested: false });
         }
     }
 
@@ -279,7 +300,11 @@ impl Conduct {
             // Whoever gave up tries again when asked to, and then at once.
             manners.not_before.remove(&connection);
         }
-        let socket = manners.sockets.get_mut(&connection).and_then(VecDeque::pop_front);
+        let sockets = manners.sockets.entry(connection).or_default();
+        let first_is_its = cause != CauseKind::Requested
+            || sockets.front().is_some_and(|socket| socket.end.is_some_and(|end| end.requested));
+        // An attempt may be withdrawn that nobody has seen.
+        let socket = if first_is_its { sockets.pop_front() } else { None };
         must(
             !manners.wants || retry_after.is_some() || !connection_comes_back(cause),
             "G8",
@@ -288,8 +313,11 @@ impl Conduct {
         must(!is_of_channel(cause), "manners", || {
             format!("connection {connection} ends for the sake of one channel: {cause:?}")
         })?;
-        let Some(Socket { beat, hinted, .. }) = socket else { return Ok(()) };
-        let woke = manners.woke.filter(|woke| now < woke.at + PROBE);
+        let Some(Socket { beat, hinted, end, .. }) = socket else { return Ok(()) };
+        let woke = match end {
+            Some(end) => end.woke,
+            None => manners.woke.filter(|woke| now < woke.at + PROBE),
+        };
         if cause == CauseKind::HeartbeatTimeout && !woke.is_some_and(|woke| woke.hinted) {
             must(beat.is_some_and(|(_, answered)| !answered), "manners", || {
                 "it misses the answer to a heartbeat, and each that left was answered".into()
@@ -327,9 +355,16 @@ impl Conduct {
         }
     }
 
-    /// Everything is at rest: what the servers have of a node is what it wants.
-    pub(super) fn settle(&self, is_wanted: impl Fn(NodeId, &str) -> bool) -> Verdict {
-        for (node, topics) in self.joined.values() {
+    /// Everything is at rest: what the servers have of a node is what it wants. `is_held` tells of
+    /// a session whether its node has the socket: one that it closed, of which the server has not
+    /// heard yet, it can do nothing about.
+    pub(super) fn settle(
+        &self,
+        is_held: impl Fn(usize, SessionId) -> bool,
+        is_wanted: impl Fn(NodeId, &str) -> bool,
+    ) -> Verdict {
+        let held = self.joined.iter().filter(|((server, session), _)| is_held(*server, *session));
+        for (_, (node, topics)) in held {
             let ghost = topics.iter().find(|topic| !is_wanted(*node, topic));
             if let Some(topic) = ghost {
                 return Err(("ghost", format!("{node} is joined to {topic}, which it gave up")));
@@ -496,6 +531,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_late_is_judged_by_how_it_was_when_it_ended() {
+        let missed = CauseKind::HeartbeatTimeout;
+        // A hint while it slept had it look at once, and the application reads much later.
+        let mut conduct = connecting();
+        conduct.on_sleeps(ANA, at(1));
+        asks(&mut conduct, Command::Hint, 2);
+        conduct.on_woke(ANA, true, at(10));
+        conduct.on_gone(LINK, at(10));
+        assert_eq!(ends(&mut conduct, missed, Some(1), 20), Ok(()));
+        // It ended long before the application disconnected and connected again.
+        let mut conduct = connecting();
+        assert_eq!(leaves(&mut conduct, r#"[null,"3","phoenix","heartbeat",{}]"#), Ok(()));
+        conduct.on_gone(LINK, at(10));
+        assert_eq!(conduct.on_attempt((ANA, 0), LINK + 1, at(12)), Ok(()));
+        asks(&mut conduct, Command::Disconnect, 20);
+        asks(&mut conduct, Command::Connect, 20);
+        assert_eq!(conduct.on_attempt((ANA, 0), LINK + 2, at(20)), Ok(()));
+        assert_eq!(ends(&mut conduct, missed, Some(1), 30), Ok(()));
+        assert_eq!(ends(&mut conduct, CauseKind::Requested, None, 30), Ok(()));
+        // The one that goes on has missed nothing.
+        fails(ends(&mut conduct, missed, Some(1), 31), "manners");
+    }
+
+    #[test]
     fn joins_carry_the_newest_token() {
         let mut conduct = connecting();
         asks(&mut conduct, Command::Token(Some("new")), 0);
@@ -562,10 +621,11 @@ mod tests {
         conduct.on_accepted(0, session, ANA);
         let joined = ServerEvent::Joined { session, topic: "room".into() };
         conduct.on_server_told(0, &joined);
-        assert_eq!(conduct.settle(|_, _| true), Ok(()));
-        fails(conduct.settle(|_, _| false), "ghost");
+        assert_eq!(conduct.settle(|_, _| true, |_, _| true), Ok(()));
+        fails(conduct.settle(|_, _| true, |_, _| false), "ghost");
+        assert_eq!(conduct.settle(|_, _| false, |_, _| false), Ok(()), "its close is under way");
         conduct.on_server_told(0, &ServerEvent::Left { session, topic: "room".into() });
-        assert_eq!(conduct.settle(|_, _| false), Ok(()));
+        assert_eq!(conduct.settle(|_, _| true, |_, _| false), Ok(()));
         asks(&mut conduct, Command::Token(Some("new")), 0);
         assert_eq!(conduct.check_token(ANA, "room", Some("new")), Ok(()));
         fails(conduct.check_token(ANA, "room", Some("old")), "token");

@@ -211,8 +211,13 @@ impl Oracle {
     }
 
     /// Only what is wanted is joined.
-    pub(crate) fn check_joined(&mut self, is_wanted: impl Fn(NodeId, &str) -> bool, now: Instant) {
-        if let Err((rule, what)) = self.conduct.settle(is_wanted) {
+    pub(crate) fn check_joined(
+        &mut self,
+        is_held: impl Fn(usize, SessionId) -> bool,
+        is_wanted: impl Fn(NodeId, &str) -> bool,
+        now: Instant,
+    ) {
+        if let Err((rule, what)) = self.conduct.settle(is_held, is_wanted) {
             self.find(rule, now, || what);
         }
     }
@@ -372,8 +377,9 @@ impl Oracle {
         self.conduct.on_accepted(at.server, at.session, node);
     }
 
-    pub(crate) fn on_socket_gone(&mut self, link: u64) {
+    pub(crate) fn on_socket_gone(&mut self, link: u64, now: Instant) {
         self.sockets.on_gone(link);
+        self.conduct.on_gone(link, now);
         self.whole.on_gone(link);
     }
 

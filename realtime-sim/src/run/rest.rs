@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use realtime_proto::Instant;
+use realtime_proto::server::SessionId;
 
 use super::{CLOSES_AFTER, SETTLES_AFTER, Stage, TOKEN_LIVES};
 use crate::NodeId;
@@ -186,7 +187,12 @@ impl Stage<'_> {
                 player.online && wanted.any(|id| topics[usize::from(id.0)].topic == topic)
             }) || is_of_app(node, topic)
         };
-        self.world.oracle.check_joined(is_wanted, now);
+        let (sessions, links) = (&self.world.sessions, &self.world.links);
+        let is_held = |server: usize, session: SessionId| {
+            let link = sessions.get(&(server, session)).and_then(|id| links.get(id));
+            link.is_some_and(|link| link.wanted)
+        };
+        self.world.oracle.check_joined(is_held, is_wanted, now);
         for player in actors.iter().filter(|player| player.online) {
             for topic in player.wanted.keys().map(|id| &topics[usize::from(id.0)]) {
                 let links = self.world.links.values().filter(|link| link.node == player.node);

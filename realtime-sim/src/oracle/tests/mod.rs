@@ -221,7 +221,7 @@ fn what_an_older_join_brought_is_found_when_it_is_told() {
 #[test]
 fn a_frame_on_a_socket_that_is_gone_is_found() {
     let mut bench = Bench::live(ANA);
-    bench.oracle.on_socket_gone(LINK);
+    bench.oracle.on_socket_gone(LINK, bench.now);
     bench.sends_number(ANA, 1);
     assert_eq!(bench.found(), "G4");
 }
