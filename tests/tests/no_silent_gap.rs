@@ -202,7 +202,7 @@ fn fault(world: &mut World, ana: NodeId, channel: ChannelId, luck: u64) -> Insta
                 let other = Binding::new(ChangeEvent::Insert, "public", "others");
                 let held = channel.bindings().find(|(_, held)| **held == other).map(|(id, _)| id);
                 match held {
-                    Some(id) => assert!(channel.unbind(id)),
+                    Some(id) => assert!(channel.unbind(id, now)),
                     None => drop(channel.bind(other, now).unwrap()),
                 }
             });

@@ -131,7 +131,7 @@ impl App {
                 let other = Binding::new(ChangeEvent::Insert, "public", "others");
                 let held = channel.bindings().find(|(_, held)| **held == other).map(|(id, _)| id);
                 match held {
-                    Some(id) => assert!(channel.unbind(id)),
+                    Some(id) => assert!(channel.unbind(id, now)),
                     None => drop(channel.bind(other, now).unwrap()),
                 }
             }),

@@ -270,7 +270,7 @@ fn bind(table: &str, id: ChannelId) -> impl FnOnce(&mut Client, Instant) -> Bind
 }
 
 fn unbind(binding: BindingId, id: ChannelId) -> impl FnOnce(&mut Client, Instant) {
-    move |client, _| assert!(client.channel(id).unwrap().unbind(binding))
+    move |client, now| assert!(client.channel(id).unwrap().unbind(binding, now))
 }
 
 #[test]
@@ -408,6 +408,19 @@ fn row_changes_that_are_refused_for_good_are_told_with_their_cause() {
     let frames = peer.take_frames();
     let [join] = frames.as_slice() else { panic!("{frames:?}") };
     assert!(join.contains("phx_join") && !join.contains(r#""table":"b""#), "{join}");
+}
+
+#[test]
+fn a_join_that_a_binding_takes_back_has_all_its_time_however_quiet_it_was_before() {
+    let (mut peer, id, places) = live(&[("a", 7), ("b", 8)]);
+    system(&mut peer, "error", UNPUBLISHED);
+    peer.take_events();
+    peer.pass(secs(20));
+    peer.command(unbind(places[1], id));
+    assert!(peer.take_frames()[0].contains("phx_join"));
+    assert_eq!(peer.take_lines(), ["ch0.1 rejoining: rejoined"]);
+    peer.pass(secs(9));
+    assert_eq!(peer.take_lines(), [""; 0]);
 }
 
 #[test]

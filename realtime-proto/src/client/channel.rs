@@ -473,13 +473,13 @@ impl<'a> Channel<'a> {
     /// # let id = client.open_channel("realtime:room", room, now)?;
     /// # let mut room = client.channel(id).ok_or("it was just opened")?;
     /// let id = room.bind(Binding::new(ChangeEvent::All, "public", "messages"), now)?;
-    /// assert!(room.unbind(id));
-    /// assert!(!room.unbind(id));
+    /// assert!(room.unbind(id, now));
+    /// assert!(!room.unbind(id, now));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn unbind(&mut self, binding: BindingId) -> bool {
+    pub fn unbind(&mut self, binding: BindingId, now: Instant) -> bool {
         let was_there = self.slot_mut().remove_binding(binding);
-        self.serve_bindings(self.client.now());
+        self.serve_bindings(now);
         was_there
     }
 

@@ -450,11 +450,6 @@ impl Client {
         Stats { channels: self.channels.len(), ..self.ctx.stats.clone() }
     }
 
-    /// The time of the last input.
-    pub(crate) const fn now(&self) -> Instant {
-        self.ctx.now
-    }
-
     pub(crate) fn channel_count(&self) -> usize {
         self.channels.len()
     }

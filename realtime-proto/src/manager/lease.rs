@@ -178,6 +178,7 @@ impl Manager {
 
     /// Stops delivering row changes that no listener wants any more.
     fn prune_bindings(&mut self, id: KeyId) {
+        let now = self.now;
         let shared = self.shared_mut(id);
         let wanted = shared.wanted_bindings();
         let wire = shared.wire;
@@ -185,7 +186,7 @@ impl Manager {
             if wanted.contains(&binding) {
                 self.shared_mut(id).bindings.push((binding, bound));
             } else if let Some(mut channel) = wire.and_then(|wire| self.pool.channel(wire)) {
-                channel.unbind(bound);
+                channel.unbind(bound, now);
             }
         }
     }

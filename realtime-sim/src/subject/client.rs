@@ -155,7 +155,7 @@ impl ClientSubject {
             let bound = this.rebound.remove(&topic);
             let mut channel = this.client.channel(id)?;
             if let Some(bound) = bound {
-                return channel.unbind(bound).then_some(());
+                return channel.unbind(bound, now).then_some(());
             }
             let binding = Binding::new(ChangeEvent::Insert, "public", OTHER_TABLE);
             let bound = channel.bind(binding, now).ok()?;

@@ -218,7 +218,7 @@ impl Channel {
     ///
     /// [`Error::Closed`] when the channel is gone.
     pub async fn unbind(&self, binding: BindingId) -> Result<bool, Error> {
-        self.with(move |mut channel, _| channel.unbind(binding)).await
+        self.with(move |mut channel, now| channel.unbind(binding, now)).await
     }
 
     /// Joins again now, after the channel gave up or its row changes were refused, or before the

@@ -70,7 +70,7 @@ impl Siege {
             14 if choice & 64 == 0 => bindings.extend(channel.bind(binding(choice), now)),
             14 => {
                 if let Some(binding) = bindings.pop() {
-                    assert!(channel.unbind(binding), "{binding:?} was bound");
+                    assert!(channel.unbind(binding, now), "{binding:?} was bound");
                 }
             }
             _ => channel.rejoin(now),
