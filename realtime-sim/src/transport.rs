@@ -197,7 +197,7 @@ impl World {
                     || describe_frame(&frame, Sender::Server),
                 );
                 self.tally.to_nodes += 1;
-                self.oracle.on_node_receives(name, (id, server), &frame);
+                self.oracle.on_node_receives(name, (id, server), &frame, clock);
                 node.host.handle_frame(socket, frame, clock);
             }
             Carried::Failed(reason) => {

@@ -445,13 +445,14 @@ impl Oracle {
         node: NodeId,
         (link, server): (u64, usize),
         frame: &Frame,
+        clock: Instant,
     ) {
         self.views.entry(node).or_default().backlog.on_read();
         let Some(envelope) = read::read(Sender::Server, frame) else { return };
         let arrived = self.sockets.on_arrives(link, &envelope);
         self.conduct.on_arrives(link, &envelope);
         if self.script.is_some() {
-            self.whole.on_arrives(link, &envelope, arrived.joins);
+            self.whole.on_arrives(link, &envelope, arrived.joins, clock);
         }
         let Some(topic) = self.topic_of(&envelope) else { return };
         if arrived.joins {

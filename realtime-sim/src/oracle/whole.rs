@@ -2,12 +2,16 @@
 //! connection, or sent a heartbeat or a join that was answered. What it may have missed begins
 //! there and no earlier.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use realtime_proto::Instant;
 use realtime_proto::wire::Envelope;
 
 use crate::NodeId;
+
+/// So long a client waits for the answer to a join.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Whole {
@@ -77,11 +81,19 @@ impl Whole {
         }
     }
 
-    /// A frame arrives at a node; `joins` when it is the acceptance of the newest join.
-    pub(super) fn on_arrives(&mut self, link: u64, envelope: &Envelope<'_>, joins: bool) {
+    /// A frame arrives at a node at this time by its clock; `joins` when it is the acceptance of
+    /// the newest join. Of a join that it waits for no longer, it need not take note.
+    pub(super) fn on_arrives(
+        &mut self,
+        link: u64,
+        envelope: &Envelope<'_>,
+        joins: bool,
+        clock: Instant,
+    ) {
         let Some(line) = self.lines.get_mut(&link) else { return };
         let asked_at = if joins {
-            line.joins.get(&*envelope.topic).copied()
+            let at = line.joins.get(&*envelope.topic).copied();
+            at.filter(|at| clock.saturating_duration_since(*at) < JOIN_TIMEOUT)
         } else if envelope.topic == "phoenix" {
             let is_its =
                 |(beat, _): &mut (String, Instant)| Some(&**beat) == envelope.msg_ref.as_deref();

@@ -68,7 +68,7 @@ impl Bench {
 
     fn receives(&mut self, node: NodeId, text: &str) {
         let frame = Frame::text(text.to_owned());
-        self.oracle.on_node_receives(node, (LINK + node.0 as u64, 0), &frame);
+        self.oracle.on_node_receives(node, (LINK + node.0 as u64, 0), &frame, self.now);
     }
 
     fn tells(&mut self, node: NodeId, told: Told) {

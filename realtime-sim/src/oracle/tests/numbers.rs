@@ -63,6 +63,22 @@ fn a_gap_begins_where_all_had_come_and_does_not_end_in_the_future() {
 }
 
 #[test]
+fn the_answer_to_a_join_that_nobody_waits_for_any_more_proves_nothing() {
+    for (answered_after, rule) in [(9_000, "G10"), (11_000, "")] {
+        let mut bench = Bench::live(ANA);
+        bench.pass(1_000);
+        bench.join(ANA, "2");
+        bench.pass(answered_after);
+        bench.accepted(ANA, "2");
+        bench.receives_number(ANA, "null", 1, "");
+        bench.tells_of(ANA, 1, came(1));
+        let (from, to) = (Instant::EPOCH, bench.now);
+        bench.tells_of(ANA, 1, ChannelTold::Gap { stream: Missed::Messages, from, to });
+        assert_eq!(bench.found(), rule, "{answered_after}");
+    }
+}
+
+#[test]
 fn what_comes_before_a_gap_is_told_does_not_end_it() {
     let mut bench = Bench::live(ANA);
     bench.tells_of(ANA, 1, ChannelTold::Rejoining);
