@@ -437,7 +437,13 @@ impl World {
         self.nodes[node.0].write_blocked = None;
         self.send(link, End::Server, Carried::Ended);
         let carried = Carried::Failed(CloseReason::WriteTimeout);
-        self.deliver(link, End::Node, Parcel { carried, left_at: self.now });
+        let parcel = Parcel { carried, left_at: self.now };
+        if self.nodes[node.0].sleep == Sleep::Awake {
+            // It is the driver's own, and does not wait behind what the driver does not read.
+            self.tell_node(link, parcel);
+        } else {
+            self.deliver(link, End::Node, parcel);
+        }
         self.flush(node);
     }
 
