@@ -32,6 +32,8 @@ pub(super) struct Conduct {
 struct Manners {
     wants: bool,
     token: Option<String>,
+    /// How often the token changed.
+    tokens: u32,
     /// By topic: the join that left last.
     joins: BTreeMap<String, Join>,
     /// By connection: its sockets, those first whose end was not told yet.
@@ -60,6 +62,8 @@ struct Woke {
 struct Join {
     msg_ref: String,
     token: Option<String>,
+    /// How often the token had changed when it left.
+    tokens: u32,
     /// Whether the server refused it for its token, and nothing was asked of the node since.
     rejected: bool,
 }
@@ -123,6 +127,7 @@ impl Conduct {
                 if manners.token.as_deref() != *token {
                     manners.joins.values_mut().for_each(|join| join.rejected = false);
                     manners.token = token.map(Into::into);
+                    manners.tokens += 1;
                 }
             }
             Command::Open(topic) | Command::Rejoin(topic) => {
@@ -250,7 +255,12 @@ impl Conduct {
                     format!("the join of {topic} carries another token than the newest")
                 })?;
                 let token = token.map(str::to_owned);
-                let join = Join { msg_ref: msg_ref.into(), token: token.clone(), rejected: false };
+                let join = Join {
+                    msg_ref: msg_ref.into(),
+                    token: token.clone(),
+                    tokens: manners.tokens,
+                    rejected: false,
+                };
                 let before = manners.joins.insert(topic.as_ref().into(), join);
                 let again = before.is_some_and(|join| join.rejected && join.token == token);
                 must(!again, "token", || {
@@ -280,9 +290,10 @@ impl Conduct {
             return;
         }
         let Some((node, _)) = self.links.get(&link) else { return };
-        let joins = self.nodes.get_mut(node).map(|manners| &mut manners.joins);
-        let join = joins.and_then(|joins| joins.get_mut(&*envelope.topic));
-        if let Some(join) = join.filter(|join| envelope.msg_ref.as_deref() == Some(&join.msg_ref)) {
+        let Some(manners) = self.nodes.get_mut(node) else { return };
+        let Some(join) = manners.joins.get_mut(&*envelope.topic) else { return };
+        // What is said of a token that was changed meanwhile, back and forth even, is old.
+        if envelope.msg_ref.as_deref() == Some(&join.msg_ref) && join.tokens == manners.tokens {
             join.rejected = true;
         }
     }
@@ -576,6 +587,19 @@ mod tests {
         arrives(&mut conduct, refusal);
         asks(&mut conduct, Command::Rejoin(TopicId(0)), 1);
         assert_eq!(leaves(&mut conduct, join), Ok(()), "it was asked to");
+    }
+
+    #[test]
+    fn what_is_said_of_a_token_that_was_changed_meanwhile_is_old() {
+        let join = r#"["1","1","realtime:a","phx_join",{}]"#;
+        let refusal = r#"["1","1","realtime:a","phx_reply",{"status":"error",
+            "response":{"reason":"InvalidJWTToken: Token has expired 3 seconds ago"}}]"#;
+        let mut conduct = connecting();
+        assert_eq!(leaves(&mut conduct, join), Ok(()));
+        asks(&mut conduct, Command::Token(Some("new")), 1);
+        asks(&mut conduct, Command::Token(None), 1);
+        arrives(&mut conduct, refusal);
+        assert_eq!(leaves(&mut conduct, join), Ok(()));
     }
 
     #[test]
