@@ -2,11 +2,10 @@
 
 use core::any::Any;
 
-use realtime_proto::manager::{Manager, ManagerEvent};
-use realtime_proto::{Client, Event, Instant};
+use realtime_proto::Instant;
 
 use crate::scenario::TopicId;
-use crate::subject::{ClientSubject, Command, ManagerSubject, Subject};
+use crate::subject::{Command, Subject};
 
 /// An application on a machine `M`, a `Client` or a `Manager`, that tells it of `E`.
 ///
@@ -149,11 +148,22 @@ pub(crate) trait Played<S: Subject> {
 /// An application on a client of any kind.
 pub(crate) struct OnSubject<A>(pub(crate) A);
 
-/// An application on our client.
-pub(crate) struct OnClient<A>(pub(crate) A);
+/// An application on the machine inside one of our own subjects.
+pub(crate) struct OnMachine<A>(pub(crate) A);
 
-/// An application on our manager.
-pub(crate) struct OnManager<A>(pub(crate) A);
+/// One of our own subjects: a machine, and the channels that a scenario has on it.
+pub(crate) trait Ours: Subject {
+    type Machine;
+    fn machine(&mut self) -> &mut Self::Machine;
+    /// Whether a scenario plays with it, and not somebody who made a world by hand.
+    fn is_scripted(&self) -> bool;
+    /// What the machine wants, whoever told it to.
+    fn wishes(&self) -> Wishes;
+    /// The topics of all channels that the machine has, whoever opened them.
+    fn channels(&self) -> Vec<String>;
+    /// The application gave up a channel of the scenario.
+    fn give_up(&mut self, topic: TopicId);
+}
 
 impl<S: Subject, A: App<S, S::Event>> Played<S> for OnSubject<A> {
     fn handle_event(&mut self, event: &S::Event, subject: &mut S, now: Instant) -> Vec<Deed> {
@@ -174,19 +184,14 @@ impl<S: Subject, A: App<S, S::Event>> Played<S> for OnSubject<A> {
     }
 }
 
-impl<A: App<Client, Event>> Played<ClientSubject> for OnClient<A> {
-    fn handle_event(
-        &mut self,
-        event: &Event,
-        subject: &mut ClientSubject,
-        now: Instant,
-    ) -> Vec<Deed> {
+impl<S: Ours, A: App<S::Machine, S::Event>> Played<S> for OnMachine<A> {
+    fn handle_event(&mut self, event: &S::Event, subject: &mut S, now: Instant) -> Vec<Deed> {
         if !subject.is_scripted() {
-            self.0.handle_event(event, &mut subject.client, now);
+            self.0.handle_event(event, subject.machine(), now);
             return Vec::new();
         }
         let before = subject.wishes();
-        self.0.handle_event(event, &mut subject.client, now);
+        self.0.handle_event(event, subject.machine(), now);
         let deeds = subject.wishes().since(before);
         for deed in &deeds {
             if let Deed::Close(topic) = deed {
@@ -196,46 +201,11 @@ impl<A: App<Client, Event>> Played<ClientSubject> for OnClient<A> {
         deeds
     }
 
-    fn check(&self, subject: &mut ClientSubject) -> Result<(), String> {
-        self.0.check(&mut subject.client)
+    fn check(&self, subject: &mut S) -> Result<(), String> {
+        self.0.check(subject.machine())
     }
 
-    fn channels(&self, subject: &ClientSubject) -> Vec<String> {
-        subject.channels()
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        &self.0
-    }
-}
-
-impl<A: App<Manager, ManagerEvent>> Played<ManagerSubject> for OnManager<A> {
-    fn handle_event(
-        &mut self,
-        event: &ManagerEvent,
-        subject: &mut ManagerSubject,
-        now: Instant,
-    ) -> Vec<Deed> {
-        if !subject.is_scripted() {
-            self.0.handle_event(event, &mut subject.manager, now);
-            return Vec::new();
-        }
-        let before = subject.wishes();
-        self.0.handle_event(event, &mut subject.manager, now);
-        let deeds = subject.wishes().since(before);
-        for deed in &deeds {
-            if let Deed::Close(topic) = deed {
-                subject.give_up(*topic);
-            }
-        }
-        deeds
-    }
-
-    fn check(&self, subject: &mut ManagerSubject) -> Result<(), String> {
-        self.0.check(&mut subject.manager)
-    }
-
-    fn channels(&self, subject: &ManagerSubject) -> Vec<String> {
+    fn channels(&self, subject: &S) -> Vec<String> {
         subject.channels()
     }
 

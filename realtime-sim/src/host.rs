@@ -7,7 +7,7 @@ use core::time::Duration;
 use realtime_proto::manager::{Manager, ManagerEvent};
 use realtime_proto::{Client, CloseReason, Event, Frame, Instant, Stats};
 
-use crate::app::{App, Deed, OnClient, OnManager, OnSubject, Played};
+use crate::app::{App, Deed, OnMachine, OnSubject, Played};
 use crate::scenario::TopicId;
 use crate::subject::{
     ClientSubject, Command, ManagerSubject, Performed, Request, Seen, Subject, Told,
@@ -126,13 +126,13 @@ impl<S: Subject> Hosted<S> {
 
 impl Hosted<ClientSubject> {
     pub(crate) fn set_client_app(&mut self, app: impl App<Client, Event>) {
-        self.app = Some(Box::new(OnClient(app)));
+        self.app = Some(Box::new(OnMachine(app)));
     }
 }
 
 impl Hosted<ManagerSubject> {
     pub(crate) fn set_manager_app(&mut self, app: impl App<Manager, ManagerEvent>) {
-        self.app = Some(Box::new(OnManager(app)));
+        self.app = Some(Box::new(OnMachine(app)));
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Seen, Subject,
     Told, note, number_of, numbered,
 };
-use crate::app::Wishes;
+use crate::app::{Ours, Wishes};
 use crate::credentials;
 use crate::scenario::{Cast, TopicId, TopicSpec};
 use crate::trace::describe;
@@ -78,36 +78,6 @@ impl ClientSubject {
             *lives += 1;
             ChannelKey { topic: ChannelKey::OF_APP, life: *lives }
         })
-    }
-
-    /// Whether a scenario plays with it, and not somebody who made a world by hand.
-    pub(crate) fn is_scripted(&self) -> bool {
-        !self.topics.is_empty()
-    }
-
-    /// What the client wants, whoever told it to.
-    pub(crate) fn wishes(&self) -> Wishes {
-        let has = |(topic, id): &(&TopicId, &ChannelId)| {
-            let name = &self.topics[usize::from(topic.0)].topic;
-            self.client.channel_by_topic(name) == Some(**id)
-        };
-        Wishes {
-            online: self.client.connection_state() != ConnectionState::Disconnected,
-            token: token_of(&self.client.broadcast_api()),
-            open: self.open.iter().filter(has).map(|(topic, _)| *topic).collect(),
-        }
-    }
-
-    /// The topics of all channels that the client has, whoever opened them.
-    pub(crate) fn channels(&self) -> Vec<String> {
-        let infos = self.client.channels().filter_map(|id| self.client.channel_info(id));
-        infos.map(|info| info.topic.to_string()).collect()
-    }
-
-    /// The application closed a channel of the scenario.
-    pub(crate) fn give_up(&mut self, topic: TopicId) {
-        self.open.remove(&topic);
-        self.rebound.remove(&topic);
     }
 
     fn open(&mut self, topic: TopicId, now: Instant) -> Performed {
@@ -259,6 +229,40 @@ impl Scripted for ClientSubject {
         subject.topics.clone_from(&role.cast.topics);
         subject.name.clone_from(&role.actor.name);
         subject
+    }
+}
+
+impl Ours for ClientSubject {
+    type Machine = Client;
+
+    fn machine(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    fn is_scripted(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
+    fn wishes(&self) -> Wishes {
+        let has = |(topic, id): &(&TopicId, &ChannelId)| {
+            let name = &self.topics[usize::from(topic.0)].topic;
+            self.client.channel_by_topic(name) == Some(**id)
+        };
+        Wishes {
+            online: self.client.connection_state() != ConnectionState::Disconnected,
+            token: token_of(&self.client.broadcast_api()),
+            open: self.open.iter().filter(has).map(|(topic, _)| *topic).collect(),
+        }
+    }
+
+    fn channels(&self) -> Vec<String> {
+        let infos = self.client.channels().filter_map(|id| self.client.channel_info(id));
+        infos.map(|info| info.topic.to_string()).collect()
+    }
+
+    fn give_up(&mut self, topic: TopicId) {
+        self.open.remove(&topic);
+        self.rebound.remove(&topic);
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Seen, Subject,
     Told, note, number_of, numbered,
 };
-use crate::app::Wishes;
+use crate::app::{Ours, Wishes};
 use crate::scenario::{TopicId, TopicSpec};
 use crate::trace::describe_for_manager;
 
@@ -65,34 +65,6 @@ impl ManagerSubject {
             lives: 0,
             name: String::new(),
         }
-    }
-
-    /// Whether a scenario plays with it, and not somebody who made a world by hand.
-    pub(crate) fn is_scripted(&self) -> bool {
-        !self.topics.is_empty()
-    }
-
-    /// What the manager wants, whoever told it to.
-    pub(crate) fn wishes(&self) -> Wishes {
-        let stats = self.manager.channel_stats();
-        let is_wanted = |state| state != ConnectionState::Disconnected;
-        let held = |lease: &LeaseId| stats.held.iter().any(|held| held.lease == *lease);
-        let open = self.open.iter().filter(|(_, lease)| held(lease));
-        Wishes {
-            online: stats.connections.iter().any(|connection| is_wanted(connection.state)),
-            token: token_of(&self.manager.broadcast_api()),
-            open: open.map(|(topic, _)| *topic).collect(),
-        }
-    }
-
-    /// The topics of all channels that the manager has, whoever opened them.
-    pub(crate) fn channels(&self) -> Vec<String> {
-        self.manager.active_channels().map(|channel| channel.key.topic()).collect()
-    }
-
-    /// The application released a lease of the scenario.
-    pub(crate) fn give_up(&mut self, topic: TopicId) {
-        self.open.remove(&topic);
     }
 
     fn entity(&self, topic: TopicId) -> Option<EntityKey> {
@@ -207,6 +179,38 @@ impl Scripted for ManagerSubject {
         subject.topics.clone_from(&role.cast.topics);
         subject.name.clone_from(&role.actor.name);
         subject
+    }
+}
+
+impl Ours for ManagerSubject {
+    type Machine = Manager;
+
+    fn machine(&mut self) -> &mut Manager {
+        &mut self.manager
+    }
+
+    fn is_scripted(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
+    fn wishes(&self) -> Wishes {
+        let stats = self.manager.channel_stats();
+        let is_wanted = |state| state != ConnectionState::Disconnected;
+        let held = |lease: &LeaseId| stats.held.iter().any(|held| held.lease == *lease);
+        let open = self.open.iter().filter(|(_, lease)| held(lease));
+        Wishes {
+            online: stats.connections.iter().any(|connection| is_wanted(connection.state)),
+            token: token_of(&self.manager.broadcast_api()),
+            open: open.map(|(topic, _)| *topic).collect(),
+        }
+    }
+
+    fn channels(&self) -> Vec<String> {
+        self.manager.active_channels().map(|channel| channel.key.topic()).collect()
+    }
+
+    fn give_up(&mut self, topic: TopicId) {
+        self.open.remove(&topic);
     }
 }
 
