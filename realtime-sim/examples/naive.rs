@@ -235,7 +235,7 @@ impl<const MENDED: bool> Scripted for Naive<MENDED> {
 
 /// Whether every channel is live in the end; what else the oracle says of it is another story. It
 /// knows no tokens.
-fn is_live_in_the_end<const MENDED: bool>(scenario: &Scenario) -> Report {
+pub(crate) fn is_live_in_the_end<const MENDED: bool>(scenario: &Scenario) -> Report {
     let mut scenario = scenario.clone();
     scenario.cast.settings.tokens = false;
     let mut report = run_with::<Naive<MENDED>>(&scenario);

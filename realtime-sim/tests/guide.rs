@@ -6,7 +6,7 @@ mod naive;
 #[path = "../examples/roster.rs"]
 mod roster;
 
-use realtime_sim::{Finding, Scenario, run_app, run_with};
+use realtime_sim::{Finding, Scenario, check_seeds, run_app, run_with};
 
 /// The scenario that the guide puts into a file.
 const FORGETS: &str = include_str!("the-sidebar-forgets.scenario");
@@ -23,6 +23,31 @@ fn shown() -> Vec<Scenario> {
         block[from..to].parse().expect("a scenario")
     });
     scenarios.collect()
+}
+
+/// What the guide says that seeds print, in order.
+fn printed() -> Vec<&'static str> {
+    let guide = include_str!("../GUIDE.md");
+    let blocks = guide.split("```").filter_map(|block| block.strip_prefix("text\n"));
+    blocks.filter(|block| block.starts_with("seed ")).collect()
+}
+
+/// What the seeds of an example say when one fails.
+fn said(seeds: impl FnOnce() + core::panic::UnwindSafe) -> String {
+    let panic = std::panic::catch_unwind(seeds).expect_err("one fails");
+    *panic.downcast::<String>().expect("a text")
+}
+
+#[test]
+fn the_guide_shows_what_the_examples_print() {
+    if std::env::var_os("REALTIME_SIM_SEED").is_some() {
+        // Whoever asks for other seeds gets another text.
+        return;
+    }
+    let first_try = || roster::Roster { clears_when_offline: true, ..Default::default() };
+    let of_roster = said(|| check_seeds(0..200, |scenario| run_app(scenario, |_| first_try())));
+    let of_naive = said(|| check_seeds(0..1_000, naive::is_live_in_the_end::<false>));
+    assert_eq!(printed(), [of_roster, of_naive]);
 }
 
 fn rule(finding: Option<Finding>) -> Option<&'static str> {
