@@ -381,7 +381,9 @@ impl World {
                 };
                 let clock = self.nodes[node.0].clock.read(now);
                 self.oracle.on_node_sends((node, id), &frame, clock, now);
-                self.observer.on_sends(node, &frame);
+                if self.listens {
+                    self.observer.on_sends(node, &frame);
+                }
                 self.keep_changes();
                 if self.keeps_logs {
                     let sent = &mut self.nodes[node.0].sent;
