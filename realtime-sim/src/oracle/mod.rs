@@ -528,7 +528,7 @@ impl Oracle {
 /// The accounts, once everything is at rest.
 impl Oracle {
     /// Compares what a live channel shows with who is there (G9). `shown` is the number that the
-    /// application wants to be shown.
+    /// application wants to be shown; without one, it wants to show none.
     pub(crate) fn check_presence(
         &mut self,
         node: NodeId,
@@ -543,8 +543,8 @@ impl Oracle {
             || Err(("G9", format!("{name} is live and joined on no connection"))),
             |server| {
                 let own = self.truth.shown_by(node, server, name);
-                let shown = shown.filter(|_| !self.apps.shows(node, name));
-                must(shown.is_none_or(|shown| own.contains(&shown)), "G9", || {
+                let is_shown = shown.map_or(own.is_empty(), |shown| own.contains(&shown));
+                must(is_shown || self.apps.shows(node, name), "G9", || {
                     format!("{name} is to show {shown:?}, and the server shows {own:?}")
                 })?;
                 // A manager reads what managers write; what clients show has another form.

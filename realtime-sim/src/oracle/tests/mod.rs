@@ -375,6 +375,9 @@ fn presence_that_differs_from_the_servers_is_found() {
         // The application wants to show another number.
         (present("ana", 1), Some(2), "G9"),
         (Seen::Untold, Some(2), "G9"),
+        // It wants to show none any more.
+        (present("ana", 1), None, "G9"),
+        (Seen::Untold, None, "G9"),
     ];
     for (seen, shown, rule) in cases {
         let mut bench = Bench::live(ANA);
@@ -412,7 +415,8 @@ fn a_manager_shows_a_number_of_those_that_managers_show_and_none_only_for_who_sh
         let tracked = ServerEvent::Tracked { session, topic, key: "dan".into() };
         bench.oracle.on_server_told(0, &tracked);
         let seen = Seen::Members(vec![("dan".to_owned(), shown.clone())]);
-        bench.oracle.check_presence(cleo, ROOM, seen, None, bench.now);
+        let own = (sender == cleo).then_some(1);
+        bench.oracle.check_presence(cleo, ROOM, seen, own, bench.now);
         assert_eq!(bench.found(), rule, "{sender} {shown:?}");
     }
 }
