@@ -36,6 +36,7 @@ pub(crate) trait Host: fmt::Debug {
     fn set_unix_time(&mut self, unix: Duration, now: Instant);
     fn perform(&mut self, command: &Command<'_>, now: Instant) -> Performed;
     fn present(&mut self, topic: TopicId) -> Seen;
+    fn tells_members(&self) -> bool;
     fn stats(&self) -> Option<Stats>;
     fn is_live(&mut self, topic: TopicId) -> bool;
     /// Its application.
@@ -237,6 +238,10 @@ impl<S: Subject> Host for Hosted<S> {
 
     fn present(&mut self, topic: TopicId) -> Seen {
         self.subject.present(topic)
+    }
+
+    fn tells_members(&self) -> bool {
+        self.subject.tells_members()
     }
 
     fn stats(&self) -> Option<Stats> {

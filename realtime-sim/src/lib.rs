@@ -97,8 +97,8 @@ pub use scenario::{
 pub use seed::{Seed, SeedError, seeds};
 pub use shrink::shrink;
 pub use subject::{
-    ChannelKey, ChannelTold, Command, Missed, Note, Performed, Request, Role, Scripted, Seen,
-    Subject, Told, number_of, numbered,
+    ChannelKey, ChannelTold, Command, MemberDiff, Missed, Note, Performed, Request, Role, Scripted,
+    Seen, Subject, Told, number_of, numbered,
 };
 pub use trace::{Record, Who, describe, describe_for_manager};
 pub use world::{Tally, World};

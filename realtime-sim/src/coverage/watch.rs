@@ -393,8 +393,8 @@ impl Watch {
             ChannelTold::Gap { stream: Missed::Changes, .. } => return sees(Sight::GapOfChanges),
             ChannelTold::Recovered { contiguous: true, .. } => return sees(Sight::Contiguous),
             ChannelTold::Recovered { contiguous: false, .. } => return sees(Sight::NotContiguous),
-            ChannelTold::Presence { synced: true } => return sees(Sight::PresenceSynced),
-            ChannelTold::Presence { synced: false } => return sees(Sight::PresenceUnsynced),
+            ChannelTold::Presence { synced: true, .. } => return sees(Sight::PresenceSynced),
+            ChannelTold::Presence { synced: false, .. } => return sees(Sight::PresenceUnsynced),
             ChannelTold::Ended { .. } | ChannelTold::Other => return,
         };
         self.channel(key, next, coverage);

@@ -10,7 +10,7 @@
 //! | G10: since when something may be missing | `whole` |
 //! | G3, G5: pushes end once, channels close once, and in the right order | `view` |
 //! | G4, G6: what may leave on which socket, and no storms | `sockets` |
-//! | G9: presence | `truth` |
+//! | G9: presence as it is shown, and as it is told | `truth`, `roster` |
 //! | what is nobody's guarantee and everybody's expectation | `conduct` |
 //! | what causes ask of a client | `causes` |
 //! | G11, G12: limits | `limits` |
@@ -25,6 +25,7 @@ mod causes;
 mod conduct;
 mod limits;
 mod read;
+mod roster;
 mod script;
 mod secrets;
 mod sockets;
@@ -49,6 +50,7 @@ pub(crate) use self::secrets::SECRET;
 use self::accounts::{Accounts, Arrival, Post};
 use self::apps::Apps;
 use self::conduct::Conduct;
+use self::roster::Rosters;
 use self::script::Script;
 use self::sockets::Sockets;
 use self::truth::Truth;
@@ -98,6 +100,7 @@ pub(crate) struct Oracle {
     accounts: Accounts,
     conduct: Conduct,
     truth: Truth,
+    rosters: Rosters,
     apps: Apps,
     whole: Whole,
     /// The broadcast that a server is about to take.
@@ -257,6 +260,8 @@ impl Oracle {
         }
         let verdict = self.accounts.on_told(node, *key, told, is_manager, latest);
         self.judge(node, now, verdict);
+        let verdict = self.rosters.on_told(node, *key, told, is_manager);
+        self.judge(node, now, verdict);
     }
 
     /// What a node shows when it is printed, an event or all of it.
@@ -290,6 +295,7 @@ impl Oracle {
         self.sockets.on_restarted(node);
         self.conduct.on_restarted(node);
         self.accounts.on_restarted(node);
+        self.rosters.on_restarted(node);
         self.apps.on_restarted(node);
         self.whole.on_restarted(node);
     }
@@ -554,6 +560,13 @@ impl Oracle {
                 self.truth.check(seen, &there, is_manager)
             },
         );
+        self.judge(node, now, verdict);
+    }
+
+    /// Compares what was told of presence with whom the channel shows (G9).
+    pub(crate) fn check_roster(&mut self, node: NodeId, topic: TopicId, seen: &Seen, now: Instant) {
+        let is_manager = self.script.as_ref().is_some_and(|script| script.is_manager(node));
+        let verdict = self.rosters.check(node, topic, seen, is_manager);
         self.judge(node, now, verdict);
     }
 

@@ -154,7 +154,10 @@ impl Stage<'_> {
                 let host = &mut self.world.nodes[node.0].host;
                 // What happened last may have taken a channel down again.
                 if online && spec.presence && host.is_live(topic) {
-                    let seen = host.present(topic);
+                    let (seen, is_told) = (host.present(topic), host.tells_members());
+                    if is_told {
+                        self.world.oracle.check_roster(node, topic, &seen, now);
+                    }
                     self.world.oracle.check_presence(node, topic, seen, wanted.shown, now);
                 }
             }

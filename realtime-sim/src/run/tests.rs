@@ -3,7 +3,7 @@
 use realtime_proto::{Client, Event, SocketId, Stats};
 
 use super::*;
-use crate::subject::{ClientSubject, Flaw, Flawed, Request, Seen};
+use crate::subject::{ClientSubject, Flaw, Flawed, MemberDiff, Request, Seen};
 
 /// Plays steps of a client that has one channel, and tells what is found.
 fn found<F: Flaw>(steps: &str) -> Option<Finding> {
@@ -146,6 +146,31 @@ impl Flaw for SaysNothing {
 fn of_a_client_that_says_nothing_only_what_it_does_is_judged() {
     let steps = "+0ms ana connect\n+0ms ana open room\n+1s ana send room\n+0ms ana track room";
     assert_eq!(found::<SaysNothing>(steps), None);
+}
+
+/// It names nobody who comes, changes or goes, and may or may not say that it does.
+#[derive(Debug, Default)]
+struct NamesNobody<const FOLLOWED: bool>;
+
+impl<const FOLLOWED: bool> Flaw for NamesNobody<FOLLOWED> {
+    fn tell(&mut self, told: &mut Vec<Told>) {
+        for told in told {
+            if let Told::Channel(_, ChannelTold::Presence { diff, .. }) = told {
+                *diff = MemberDiff::default();
+            }
+        }
+    }
+
+    fn tells_members(&self) -> bool {
+        FOLLOWED
+    }
+}
+
+#[test]
+fn a_client_that_shows_who_is_there_and_does_not_tell_it_is_found_if_it_says_that_it_does() {
+    let steps = "+0ms ana connect\n+0ms ana open room\n+1s ana track room";
+    assert_eq!(rule::<NamesNobody<true>>(steps), "G9");
+    assert_eq!(found::<NamesNobody<false>>(steps), None);
 }
 
 /// It panics when it is to send something, and then whenever it is asked something.

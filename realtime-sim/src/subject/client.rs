@@ -8,13 +8,13 @@ use realtime_proto::supabase::{
 };
 use realtime_proto::{
     Backoff, BindingId, ChannelConfig, ChannelEvent, ChannelId, Client, CloseReason, Config,
-    ConnectionState, Event, Frame, Instant, Limits, Outcome, Payload, PushId, SocketId, Stats,
-    Status, Stream,
+    ConnectionState, Event, Frame, Instant, Limits, Member, Meta, Outcome, Payload, PresenceDiff,
+    PushId, SocketId, Stats, Status, Stream,
 };
 
 use super::{
-    ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Seen, Subject,
-    Told, note, number_of, numbered,
+    ChannelKey, ChannelTold, Command, MemberDiff, Missed, Performed, Request, Role, Scripted, Seen,
+    Subject, Told, note, number_of, numbered,
 };
 use crate::app::{Ours, Wishes};
 use crate::credentials;
@@ -175,7 +175,9 @@ impl ClientSubject {
                 from: recovery.from,
                 to: recovery.to,
             },
-            ChannelEvent::Presence(diff) => ChannelTold::Presence { synced: diff.synced },
+            ChannelEvent::Presence(diff) => {
+                ChannelTold::Presence { synced: diff.synced, diff: member_diff(diff) }
+            }
             ChannelEvent::PushEnded { push, outcome } => {
                 // One that no scenario sent has a number that no scenario gives.
                 let foreign = u64::MAX - self.pushes.len() as u64;
@@ -188,6 +190,17 @@ impl ClientSubject {
             | _ => ChannelTold::Other,
         }
     }
+}
+
+fn member_diff(diff: &PresenceDiff) -> MemberDiff {
+    let all = |members: &[Member]| {
+        members.iter().map(|member| (member.key.clone(), numbers(&member.metas))).collect()
+    };
+    MemberDiff { joined: all(&diff.joined), updated: all(&diff.updated), left: all(&diff.left) }
+}
+
+fn numbers(metas: &[Meta]) -> Vec<u64> {
+    metas.iter().filter_map(|meta| number_of(meta.value.as_bytes())).collect()
 }
 
 /// The access token that a machine has now.
@@ -372,10 +385,11 @@ impl Subject for ClientSubject {
         if presence.is_stale() {
             return Seen::Stale;
         }
-        let shown = |metas: &[realtime_proto::Meta]| {
-            metas.iter().filter_map(|meta| number_of(meta.value.as_bytes())).collect()
-        };
-        Seen::Members(presence.members().map(|(key, metas)| (key.into(), shown(metas))).collect())
+        Seen::Members(presence.members().map(|(key, metas)| (key.into(), numbers(metas))).collect())
+    }
+
+    fn tells_members(&self) -> bool {
+        true
     }
 
     fn stats(&self) -> Option<Stats> {

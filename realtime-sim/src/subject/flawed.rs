@@ -36,6 +36,11 @@ pub(crate) trait Flaw: Default + fmt::Debug + 'static {
         seen
     }
 
+    /// Whether it says that it names everybody.
+    fn tells_members(&self) -> bool {
+        true
+    }
+
     /// What it counted.
     fn stats(&self) -> Option<Stats> {
         None
@@ -96,6 +101,9 @@ impl<F: Flaw> Subject for Flawed<F> {
     }
     fn present(&mut self, topic: TopicId) -> Seen {
         self.flaw.present(self.client.present(topic))
+    }
+    fn tells_members(&self) -> bool {
+        self.flaw.tells_members()
     }
     fn stats(&self) -> Option<Stats> {
         self.flaw.stats()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use realtime_proto::manager::{
     ChannelSettings, ChannelStatus, Entity, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId,
-    Manager, ManagerConfig, ManagerEvent, PresenceOptions, User,
+    Manager, ManagerConfig, ManagerEvent, PresenceOptions, User, UserDiff,
 };
 use realtime_proto::{
     Backoff, CloseReason, ConnectionId, ConnectionState, Frame, Instant, Payload, PushId, SocketId,
@@ -14,8 +14,8 @@ use realtime_proto::{
 
 use super::client::{client_config, is_taken, token_of};
 use super::{
-    ChannelKey, ChannelTold, Command, Missed, Performed, Request, Role, Scripted, Seen, Subject,
-    Told, note, number_of, numbered,
+    ChannelKey, ChannelTold, Command, MemberDiff, Missed, Performed, Request, Role, Scripted, Seen,
+    Subject, Told, note, number_of, numbered,
 };
 use crate::app::{Ours, Wishes};
 use crate::scenario::{TopicId, TopicSpec};
@@ -133,7 +133,9 @@ impl ManagerSubject {
                 from: recovery.from,
                 to: recovery.to,
             },
-            LeaseEvent::Presence(diff) => ChannelTold::Presence { synced: diff.synced },
+            LeaseEvent::Presence(diff) => {
+                ChannelTold::Presence { synced: diff.synced, diff: member_diff(diff) }
+            }
             LeaseEvent::Ended => {
                 self.statuses.remove(&lease);
                 if let Some(key) = self.keys.remove(&lease) {
@@ -146,6 +148,16 @@ impl ManagerSubject {
             LeaseEvent::System(_) | LeaseEvent::TrackRefused { .. } | _ => ChannelTold::Other,
         }
     }
+}
+
+fn member_diff(diff: &UserDiff) -> MemberDiff {
+    let all = |users: &[User]| users.iter().map(shown).collect();
+    MemberDiff { joined: all(&diff.joined), updated: all(&diff.updated), left: all(&diff.left) }
+}
+
+/// Whom a user is shown as.
+fn shown(user: &User) -> (String, Vec<u64>) {
+    (user.user_id.clone(), number_of(user.metadata.as_bytes()).into_iter().collect())
 }
 
 /// What another status means for a channel.
@@ -351,12 +363,11 @@ impl Subject for ManagerSubject {
         let Some(key) = self.entity(topic).filter(|_| self.is_live(topic)) else {
             return Seen::Stale;
         };
-        let users = self.manager.presence_state(&key.entity);
-        let shown = |user: User| {
-            let number = number_of(user.metadata.as_bytes());
-            (user.user_id, number.into_iter().collect())
-        };
-        Seen::Members(users.into_iter().map(shown).collect())
+        Seen::Members(self.manager.presence_state(&key.entity).iter().map(shown).collect())
+    }
+
+    fn tells_members(&self) -> bool {
+        true
     }
 
     fn stats(&self) -> Option<Stats> {

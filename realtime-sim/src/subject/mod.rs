@@ -89,6 +89,12 @@ pub trait Subject: fmt::Debug + 'static {
         Seen::Untold
     }
 
+    /// Whether what it tells of presence names everybody who comes, changes and goes, so that whoever
+    /// follows it knows whom [`present`](Self::present) shows. Default: no; then it is to name nobody.
+    fn tells_members(&self) -> bool {
+        false
+    }
+
     /// What it counted, if it counts what ours does. Default: nothing.
     fn stats(&self) -> Option<Stats> {
         None
@@ -329,6 +335,8 @@ pub enum ChannelTold {
     Presence {
         /// Whether the view equals the server's now.
         synced: bool,
+        /// Whose presence changed, and how.
+        diff: MemberDiff,
     },
     /// A broadcast that was sent came to its end.
     Ended {
@@ -339,6 +347,17 @@ pub enum ChannelTold {
     },
     /// Something else.
     Other,
+}
+
+/// Who came, changed and went: each key with the numbers that it shows, as [`Seen`] has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MemberDiff {
+    /// Who came.
+    pub joined: Vec<(String, Vec<u64>)>,
+    /// Who stays and shows something else.
+    pub updated: Vec<(String, Vec<u64>)>,
+    /// Who went, with the numbers that it showed last.
+    pub left: Vec<(String, Vec<u64>)>,
 }
 
 /// What a gap is of.

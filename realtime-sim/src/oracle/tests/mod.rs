@@ -1,6 +1,7 @@
 //! Every rule fails when it is broken.
 
 mod numbers;
+mod roster;
 
 use core::time::Duration;
 
@@ -11,6 +12,7 @@ use realtime_proto::supabase::CauseKind;
 use super::*;
 use crate::World;
 use crate::scenario::Scenario;
+use crate::subject::MemberDiff;
 
 const ANA: NodeId = NodeId(0);
 const BEN: NodeId = NodeId(1);
@@ -471,7 +473,8 @@ fn a_frame_that_is_larger_than_the_server_takes_is_found() {
 fn more_events_than_may_wait_are_found() {
     let mut bench = Bench::live(ANA);
     for _ in 0..50 {
-        bench.tells_of(ANA, 1, ChannelTold::Presence { synced: true });
+        let diff = MemberDiff::default();
+        bench.tells_of(ANA, 1, ChannelTold::Presence { synced: true, diff });
     }
     assert_eq!(bench.found(), "G12");
 }
