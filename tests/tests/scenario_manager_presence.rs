@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use realtime_proto::manager::{EntityKey, ManagerError, User};
+use realtime_proto::manager::{EntityKey, ManagerError, User, UserDiff};
 use realtime_proto::server::ServerConfig;
 use realtime_sim::{NodeId, World};
 use realtime_tests::entities::{
@@ -63,7 +63,7 @@ fn a_user_on_many_devices_is_one_entry_that_goes_with_the_last() {
         world.run_for(secs(10));
     }
     let told = people(&world, ben, seat);
-    let count = |of: fn(&realtime_proto::manager::UserDiff) -> &Vec<User>| {
+    let count = |of: fn(&UserDiff) -> &Vec<User>| {
         told.iter().flat_map(of).filter(|user| user.user_id == "u1").count()
     };
     assert_eq!(count(|diff| &diff.joined), 1, "one user came");
@@ -165,6 +165,42 @@ fn nobody_comes_or_goes_while_the_connection_is_away() {
     let told = people(&world, ben, seat);
     assert!(told[before..].iter().all(|diff| diff.joined.is_empty()), "{told:?}");
     assert!(told[before..].iter().any(|diff| diff.synced), "the view equals the server's again");
+}
+
+#[test]
+fn whoever_comes_to_a_room_where_nobody_is_yet_is_told_that_nobody_is() {
+    let mut world = World::seed(1);
+    let ana = connected(&mut world);
+    let first = join(&mut world, ana, User::new("u1"));
+    while statuses(&world, ana, first).last() != Some(&"live") {
+        world.run_for(millis(1));
+    }
+    let nobody = [UserDiff { synced: true, ..UserDiff::default() }];
+    assert_eq!(people(&world, ana, first), nobody, "what it tracked is on its way");
+    let second = join(&mut world, ana, User::new("u1"));
+    assert_eq!(people(&world, ana, second), nobody);
+    world.run_for(secs(1));
+    assert_eq!(people(&world, ana, second), people(&world, ana, first));
+}
+
+#[test]
+fn whoever_comes_while_the_channel_is_away_is_told_the_view_and_later_that_it_is_up_to_date() {
+    let mut world = World::seed(1);
+    let ana = connected(&mut world);
+    join(&mut world, ana, User::new("u1"));
+    let early = join(&mut world, ana, User::new("u1"));
+    assert_eq!(people(&world, ana, early), [], "nobody knows who is here");
+    world.run_for(secs(1));
+    assert!(people(&world, ana, early)[0].synced);
+    world.cut(ana);
+    world.run_for(millis(100));
+    let late = join(&mut world, ana, User::new("u1"));
+    let told = people(&world, ana, late);
+    assert_eq!((told.len(), ids(&told[0].joined), told[0].synced), (1, vec!["u1"], false));
+    world.run_for(secs(10));
+    let told = people(&world, ana, late);
+    assert!(told[1..].iter().all(|diff| diff.joined.is_empty()), "{told:?}");
+    assert!(told[1..].iter().any(|diff| diff.synced), "{told:?}");
 }
 
 #[test]

@@ -118,7 +118,11 @@ pub enum LeaseEvent {
     Gap(Gap),
     /// The entity's stored broadcasts were replayed after the channel was joined again (G10).
     Recovered(Recovery),
-    /// Users came, changed or went; a listener that comes late first gets all who are here.
+    /// Users came, changed or went.
+    ///
+    /// A listener that comes late first gets all who are here, which may be nobody. While the
+    /// channel is away these are the last that were known, and the diff that makes the view equal
+    /// to the server's follows.
     Presence(UserDiff),
     /// The server said something about the channel.
     System(System),

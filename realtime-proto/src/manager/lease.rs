@@ -216,8 +216,9 @@ impl Manager {
         let fresh = shared.wire.and_then(|wire| self.pool.slot(wire));
         let synced = fresh.is_some_and(|slot| !slot.presence.is_stale());
         self.events.push_back(ManagerEvent::Lease(lease, first));
-        if !joined.is_empty() {
-            let users = UserDiff { joined, synced, ..UserDiff::default() };
+        // Nobody is who is here, too, once the snapshot said so.
+        let users = UserDiff { joined, synced, ..UserDiff::default() };
+        if !users.is_empty() {
             self.events.push_back(ManagerEvent::Lease(lease, LeaseEvent::Presence(users)));
         }
         self.prune_bindings(id);

@@ -16,7 +16,8 @@ pub struct UserDiff {
     pub updated: Vec<User>,
     /// Users that went, as they were seen last.
     pub left: Vec<User>,
-    /// Whether this is the difference a snapshot made, after which the view equals the server's.
+    /// Whether the view equals the server's after this: it is the difference that a snapshot made,
+    /// or all that a listener that came late had missed.
     pub synced: bool,
 }
 
