@@ -565,8 +565,7 @@ impl Oracle {
 
     /// Compares what was told of presence with whom the channel shows (G9).
     pub(crate) fn check_roster(&mut self, node: NodeId, topic: TopicId, seen: &Seen, now: Instant) {
-        let is_manager = self.script.as_ref().is_some_and(|script| script.is_manager(node));
-        let verdict = self.rosters.check(node, topic, seen, is_manager);
+        let verdict = self.rosters.check(node, topic, seen);
         self.judge(node, now, verdict);
     }
 

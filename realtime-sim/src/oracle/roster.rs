@@ -15,8 +15,8 @@ pub(super) struct Rosters(BTreeMap<(NodeId, ChannelKey), Roster>);
 struct Roster {
     /// Each key with the numbers that were told last.
     members: BTreeMap<String, Vec<u64>>,
-    /// Whether a snapshot is to be told, because the channel was away.
-    is_stale: bool,
+    /// Whether it was told to be up to date, and the channel was not away since.
+    is_synced: bool,
 }
 
 impl Rosters {
@@ -34,17 +34,17 @@ impl Rosters {
         let at = (node, key);
         match told {
             ChannelTold::Presence { synced, diff } => {
-                let roster = self.0.entry(at).or_insert_with(|| Roster::new(is_manager));
-                roster.is_stale &= !synced;
+                let roster = self.0.entry(at).or_default();
+                roster.is_synced |= synced;
                 roster.on_told(key, diff)
             }
             ChannelTold::Errored { .. } | ChannelTold::Rejoining => {
-                self.0.entry(at).or_default().is_stale = true;
+                self.0.entry(at).or_default().is_synced = false;
                 Ok(())
             }
             // A manager says the same of a channel that joins again.
             ChannelTold::Stopped { .. } if is_manager => {
-                self.0.entry(at).or_default().is_stale = true;
+                self.0.entry(at).or_default().is_synced = false;
                 Ok(())
             }
             ChannelTold::Closed => {
@@ -64,32 +64,21 @@ impl Rosters {
     }
 
     /// Compares what was told of the channel that a topic has now with whom it shows.
-    pub(super) fn check(
-        &self,
-        node: NodeId,
-        topic: TopicId,
-        seen: &Seen,
-        is_manager: bool,
-    ) -> Verdict {
+    pub(super) fn check(&self, node: NodeId, topic: TopicId, seen: &Seen) -> Verdict {
         let Seen::Members(seen) = seen else { return Ok(()) };
         let of = |life| (node, ChannelKey { topic, life });
         let newest = self.0.range(of(0)..=of(u32::MAX)).next_back();
-        let none = Roster::new(is_manager);
+        let none = Roster::default();
         let roster = newest.map_or(&none, |(_, roster)| roster);
         let shown: BTreeMap<String, Vec<u64>> = seen.iter().cloned().collect();
         must(roster.members == shown, "G9", || {
             format!("{:?} was told to be present, and {shown:?} is shown", roster.members)
         })?;
-        must(!roster.is_stale, "G9", || "a live channel was not told to be up to date".into())
+        must(roster.is_synced, "G9", || "a live channel was not told to be up to date".into())
     }
 }
 
 impl Roster {
-    /// Whoever comes to a channel of a manager that others have already may come after its snapshot.
-    const fn new(is_manager: bool) -> Self {
-        Self { members: BTreeMap::new(), is_stale: !is_manager }
-    }
-
     fn on_told(&mut self, key: ChannelKey, diff: &MemberDiff) -> Verdict {
         for (member, numbers) in &diff.joined {
             let before = self.members.insert(member.clone(), numbers.clone());
