@@ -3,13 +3,13 @@
 use core::time::Duration;
 
 use realtime_proto::manager::{
-    ChannelStatus, EntityKey, EntityOptions, Kind, LeaseEvent, ManagerConfig, ManagerError,
-    ManagerEvent, User,
+    ChannelStatus, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId, ManagerConfig,
+    ManagerError, ManagerEvent, User,
 };
 use realtime_proto::server::{RowChange, ServerConfig, ServerEvent};
 use realtime_proto::supabase::ChangeEvent;
-use realtime_proto::{CloseReason, Config, Outcome, Payload};
-use realtime_sim::{Network, World};
+use realtime_proto::{CloseReason, Config, Outcome, Payload, Stream};
+use realtime_sim::{Network, NodeId, World};
 use realtime_tests::entities::{
     changes, connected, contact, frames, millis, payload, release, secs, statuses, subscribe,
     subscribe_to, told,
@@ -78,6 +78,42 @@ fn a_listener_that_asks_for_more_of_a_live_channel_is_told_live_once_that_flows(
     // What is asked for already costs nobody anything.
     let again = subscribe_to(&mut world, node, &contact(), &with(ChangeEvent::Insert));
     assert_eq!(statuses(&world, node, again), ["live"]);
+}
+
+/// How many words of missed messages, and of missed row changes, a listener was told.
+fn gaps(world: &World, node: NodeId, lease: LeaseId) -> (usize, usize) {
+    let streams = told(world, node, lease).filter_map(|event| match event {
+        LeaseEvent::Gap(gap) => Some(gap.stream == Stream::Messages),
+        _ => None,
+    });
+    let (messages, changes): (Vec<bool>, Vec<bool>) = streams.partition(|is_messages| *is_messages);
+    (messages.len(), changes.len())
+}
+
+#[test]
+fn who_comes_while_the_channel_is_away_is_told_only_of_what_is_missed_later() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let early = subscribe(&mut world, node);
+    world.run_for(secs(1));
+    // At the very moment of the loss, too.
+    world.manager(node, |manager, now| manager.disconnect(now));
+    let at_once = subscribe(&mut world, node);
+    world.run_for(millis(10));
+    world.manager(node, |manager, now| manager.connect(now));
+    let late = subscribe(&mut world, node);
+    world.run_for(secs(1));
+    assert_eq!(gaps(&world, node, early), (1, 1));
+    for lease in [at_once, late] {
+        assert_eq!(statuses(&world, node, lease), ["connecting", "connected", "live"]);
+        assert_eq!(gaps(&world, node, lease), (0, 0), "{lease} had missed nothing");
+    }
+    world.cut(node);
+    world.run_for(secs(10));
+    for (lease, missed) in [(early, (2, 2)), (at_once, (1, 1)), (late, (1, 1))] {
+        assert_eq!(statuses(&world, node, lease).last(), Some(&"live"));
+        assert_eq!(gaps(&world, node, lease), missed, "{lease}");
+    }
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub struct Gap {
     pub from_unix: Option<Duration>,
     /// Why it had stopped.
     pub why: Cause,
+    /// Which loss of its channel it was, counted from one.
+    pub(crate) loss: u64,
 }
 
 /// What a [`Gap`] is about.
@@ -76,6 +78,8 @@ pub struct Recovery {
     pub to: Instant,
     /// Why the channel had stopped.
     pub why: Cause,
+    /// Which loss of its channel it was, counted from one.
+    pub(crate) loss: u64,
 }
 
 /// The most that a server replays at once (protocol §5.7).
@@ -104,6 +108,8 @@ pub(crate) struct Streams {
     changes: Flow,
     /// The bindings whose changes flowed before they stopped.
     flowed: BindingSet,
+    /// How often a stream was lost so far, which numbers the losses.
+    losses: u64,
     /// Up to when the changes that were delivered are known to be all.
     changes_whole_until: Instant,
     last_commit: Option<Duration>,
@@ -146,10 +152,16 @@ enum Flow {
     #[default]
     Idle,
     Flowing,
-    Broken {
-        from: Instant,
-        why: Cause,
-    },
+    Broken(Loss),
+}
+
+/// Why a stream does not flow, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    number: u64,
+    /// The last moment up to which everything came.
+    from: Instant,
+    why: Cause,
 }
 
 /// A stored broadcast, and when it was stored: not before that, but for the delay of its delivery.
@@ -163,9 +175,8 @@ struct Stored {
 /// A replay that comes in.
 #[derive(Debug)]
 struct Replaying {
-    from: Instant,
+    loss: Loss,
     to: Instant,
-    why: Cause,
     /// Messages of it that came.
     seen: u32,
     /// Those of them that were new.
@@ -180,7 +191,7 @@ pub(crate) enum Resumed {
     /// They flow for the first time: nothing was missed.
     Afresh,
     /// They may have been missed.
-    Gap { from: Instant, why: Cause },
+    Gap(Loss),
     /// A replay was asked for, which tells.
     Replaying,
 }
@@ -197,28 +208,40 @@ impl Streams {
     /// The join ended, or what came on it was lost: from now on things are missed. `from` is the
     /// last moment up to which everything came.
     pub(crate) fn on_lost(&mut self, served: BindingSet, from: Instant, why: &Cause) {
+        let loss = self.lose(from, why);
         if let Some(replay) = self.replay.take() {
             // What is missing is asked for from the same place again; ids tell what came already.
-            self.messages = Flow::Broken { from: replay.from, why: replay.why };
+            self.messages = Flow::Broken(Loss { number: loss.number, ..replay.loss });
         } else if matches!(self.messages, Flow::Flowing) {
             self.anchor = self.newest;
-            self.messages = Flow::Broken { from, why: why.clone() };
+            self.messages = Flow::Broken(loss.clone());
         }
-        self.on_changes_lost(served, from, why);
+        self.on_changes_lost(served, loss);
         self.renewals = Renewals::default();
     }
 
     /// The server says that row changes stopped, if they flowed. It says so when it fails to begin
     /// anew, some time after they stopped without a word.
     pub(crate) fn on_changes_stopped(&mut self, served: BindingSet, why: &Cause) {
-        self.on_changes_lost(served, self.changes_whole_until, why);
+        let loss = self.lose(self.changes_whole_until, why);
+        self.on_changes_lost(served, loss);
     }
 
-    fn on_changes_lost(&mut self, served: BindingSet, from: Instant, why: &Cause) {
+    fn on_changes_lost(&mut self, served: BindingSet, loss: Loss) {
         if matches!(self.changes, Flow::Flowing) {
             self.flowed = served;
-            self.changes = Flow::Broken { from, why: why.clone() };
+            self.changes = Flow::Broken(loss);
         }
+    }
+
+    fn lose(&mut self, from: Instant, why: &Cause) -> Loss {
+        self.losses += 1;
+        Loss { number: self.losses, from, why: why.clone() }
+    }
+
+    /// How often a stream was lost so far: whoever comes now missed nothing by these losses.
+    pub(crate) const fn losses(&self) -> u64 {
+        self.losses
     }
 
     /// Which stored broadcasts are to be replayed; `None` when nothing was missed, when there is
@@ -229,7 +252,7 @@ impl Streams {
         first: Option<Replay>,
         unix: impl FnOnce(Instant) -> Option<Duration>,
     ) -> Option<Replay> {
-        let anchor = self.anchor.filter(|_| matches!(self.messages, Flow::Broken { .. }))?;
+        let anchor = self.anchor.filter(|_| matches!(self.messages, Flow::Broken(_)))?;
         match anchor.at {
             Some(at) => Some(Replay::since(unix(at)?.saturating_sub(REPLAY_MARGIN))),
             None => Some(Replay { limit: None, ..first? }),
@@ -246,14 +269,13 @@ impl Streams {
     pub(crate) fn on_joined(&mut self, asked: bool, now: Instant) -> Resumed {
         match core::mem::replace(&mut self.messages, Flow::Flowing) {
             Flow::Idle | Flow::Flowing => Resumed::Afresh,
-            Flow::Broken { from, why } if asked => {
-                self.replay =
-                    Some(Replaying { from, to: now, why, seen: 0, new: 0, reached: false });
+            Flow::Broken(loss) if asked => {
+                self.replay = Some(Replaying { loss, to: now, seen: 0, new: 0, reached: false });
                 Resumed::Replaying
             }
-            Flow::Broken { from, why } => {
+            Flow::Broken(loss) => {
                 self.anchor = self.newest;
-                Resumed::Gap { from, why }
+                Resumed::Gap(loss)
             }
         }
     }
@@ -261,12 +283,11 @@ impl Streams {
     /// Broadcasts of the database come, on a join that asked to be told so.
     pub(crate) fn on_replication_ready(&mut self, joined_at: Instant, now: Instant) -> Resumed {
         match self.messages {
-            Flow::Idle | Flow::Broken { .. } => self.on_joined(false, now),
+            Flow::Idle | Flow::Broken(_) => self.on_joined(false, now),
             // A replay was asked for, which brings what was stored before the join.
             Flow::Flowing if now < joined_at + REPLAY_SETTLES_AFTER => Resumed::Afresh,
             Flow::Flowing => {
-                let why = Cause::new(CauseKind::ChangesRestarted);
-                Resumed::Gap { from: joined_at, why }
+                Resumed::Gap(self.lose(joined_at, &Cause::new(CauseKind::ChangesRestarted)))
             }
         }
     }
@@ -295,7 +316,7 @@ impl Streams {
             self.ids.push_back(id);
             let at = match &self.replay {
                 // What is replayed was stored while the channel was away.
-                Some(replay) if replayed => Some(replay.from),
+                Some(replay) if replayed => Some(replay.loss.from),
                 None if replayed => None,
                 Some(_) | None => Some(now),
             };
@@ -311,25 +332,31 @@ impl Streams {
 
     /// The replay is over; what it brought, if there was one.
     pub(crate) fn finish_replay(&mut self) -> Option<Recovery> {
-        let Replaying { from, to, why, new, reached, .. } = self.replay.take()?;
+        let Replaying { loss, to, new, reached, .. } = self.replay.take()?;
+        let Loss { number, from, why } = loss;
         self.anchor = self.newest;
-        Some(Recovery { replayed: new, contiguous: reached, from, to, why })
+        Some(Recovery { replayed: new, contiguous: reached, from, to, why, loss: number })
     }
 
-    /// The server said that row changes flow. Tells since when they may have been missed, and why;
-    /// the reason is missing when they stopped without a word.
+    /// The server said that row changes flow. Tells since when they may have been missed, and why.
     pub(crate) fn on_subscribed(
         &mut self,
+        served: BindingSet,
         known: Instant,
         now: Instant,
-    ) -> Option<(Instant, Option<Cause>)> {
+    ) -> Option<Loss> {
         if matches!(self.changes, Flow::Flowing) && self.renewals.take(now) {
             return None;
         }
         let missed = match core::mem::replace(&mut self.changes, Flow::Flowing) {
             Flow::Idle => None,
-            Flow::Flowing => Some((self.changes_whole_until, None)),
-            Flow::Broken { from, why } => Some((from, Some(why))),
+            Flow::Flowing => {
+                // They stopped without a word, so all that the join has are concerned.
+                self.flowed = served;
+                let why = Cause::new(CauseKind::ChangesRestarted);
+                Some(self.lose(self.changes_whole_until, &why))
+            }
+            Flow::Broken(loss) => Some(loss),
         };
         self.changes_whole_until = known;
         missed
@@ -394,7 +421,7 @@ impl Slot {
     pub(super) fn on_resumed(&self, resumed: Resumed, ctx: &mut Context) {
         match resumed {
             Resumed::Afresh => {}
-            Resumed::Gap { from, why } => self.tell_gap(Stream::Messages, from, why, ctx),
+            Resumed::Gap(loss) => self.tell_gap(Stream::Messages, loss, ctx),
             Resumed::Replaying => {
                 ctx.timers.set(Timer::Replay(self.id), ctx.now + REPLAY_SETTLES_AFTER);
             }
@@ -412,33 +439,30 @@ impl Slot {
     pub(crate) fn finish_replay(&mut self, ctx: &mut Context) {
         ctx.timers.cancel(Timer::Replay(self.id));
         let Some(recovery) = self.streams.finish_replay() else { return };
-        let gap = (!recovery.contiguous).then(|| (recovery.from, recovery.why.clone()));
+        let Recovery { loss: number, from, .. } = recovery;
+        let gap = (!recovery.contiguous).then(|| Loss { number, from, why: recovery.why.clone() });
         ctx.emit(self.id, ChannelEvent::Recovered(recovery));
-        if let Some((from, why)) = gap {
-            self.tell_gap(Stream::Messages, from, why, ctx);
+        if let Some(loss) = gap {
+            self.tell_gap(Stream::Messages, loss, ctx);
         }
     }
 
     /// Row changes flow: tells since when they may have been missed.
     pub(crate) fn on_subscribed(&mut self, ctx: &mut Context) {
-        let missed = self.streams.on_subscribed(ctx.whole_until, ctx.now);
-        let Some((from, why)) = missed else { return };
-        let mut bindings = self.streams.flowed();
-        let why = why.unwrap_or_else(|| {
-            // They stopped without a word, so all that the join has are concerned.
-            if let State::Joined(joined) = &self.state {
-                bindings = joined.served();
-            }
-            Cause::new(CauseKind::ChangesRestarted)
-        });
-        if let Some(stream) = self.streams.changes(bindings) {
-            self.tell_gap(stream, from, why, ctx);
+        let State::Joined(joined) = &self.state else { return };
+        let served = joined.served();
+        let Some(loss) = self.streams.on_subscribed(served, ctx.whole_until, ctx.now) else {
+            return;
+        };
+        if let Some(stream) = self.streams.changes(self.streams.flowed()) {
+            self.tell_gap(stream, loss, ctx);
         }
     }
 
-    fn tell_gap(&self, stream: Stream, from: Instant, why: Cause, ctx: &mut Context) {
+    fn tell_gap(&self, stream: Stream, Loss { number, from, why }: Loss, ctx: &mut Context) {
         let (to, from_unix) = (ctx.now, ctx.token.unix(from));
-        ctx.emit(self.id, ChannelEvent::Gap(Gap { stream, from, to, from_unix, why }));
+        let gap = Gap { stream, from, to, from_unix, why, loss: number };
+        ctx.emit(self.id, ChannelEvent::Gap(gap));
     }
 }
 

@@ -145,14 +145,12 @@ impl Manager {
                 self.tell(&listeners, &LeaseEvent::Change(change));
             }
             ChannelEvent::Gap(gap) => {
-                let listeners = match &gap.stream {
-                    Stream::Messages => self.shared(id).holders.keys().copied().collect(),
-                    Stream::Changes { bindings, .. } => self.shared(id).listeners_of(*bindings),
-                };
+                let listeners = self.shared(id).losers(wire, gap.loss, &gap.stream);
                 self.tell(&listeners, &LeaseEvent::Gap(gap));
             }
             ChannelEvent::Recovered(recovery) => {
-                self.tell_all(id, &LeaseEvent::Recovered(recovery));
+                let listeners = self.shared(id).losers(wire, recovery.loss, &Stream::Messages);
+                self.tell(&listeners, &LeaseEvent::Recovered(recovery));
             }
             ChannelEvent::System(system) => self.tell_all(id, &LeaseEvent::System(system)),
             ChannelEvent::TrackRefused { response } => {

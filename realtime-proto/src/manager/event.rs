@@ -115,8 +115,12 @@ pub enum LeaseEvent {
     /// A broadcast of the entity came.
     Broadcast(Broadcast),
     /// Changes or broadcasts may have been missed while the channel was away (G10).
+    ///
+    /// It is told to those who listened when the channel was lost. For whoever came later nothing
+    /// is missing: what it is owed begins when it is [`Live`](ChannelStatus::Live).
     Gap(Gap),
-    /// The entity's stored broadcasts were replayed after the channel was joined again (G10).
+    /// The entity's stored broadcasts were replayed after the channel was joined again (G10); told
+    /// to those who listened when it was lost.
     Recovered(Recovery),
     /// Users came, changed or went.
     ///

@@ -67,6 +67,8 @@ impl Manager {
                 to: self.now,
                 from_unix: self.unix_at(outage.whole_until),
                 why: outage.why.clone(),
+                // The channel that could have counted it is gone.
+                loss: 0,
             };
             self.tell(&leases, &LeaseEvent::Gap(gap));
         }

@@ -1,5 +1,6 @@
 //! Leases and the wire channels behind them: opened for the first, left after the last.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -205,10 +206,18 @@ impl Manager {
     }
 
     /// Takes a listener in and tells it how things are.
-    pub(super) fn hold(&mut self, id: KeyId, holder: Holder, now: Instant) -> LeaseId {
+    pub(super) fn hold(
+        &mut self,
+        id: KeyId,
+        binding: Option<Binding>,
+        label: Option<String>,
+        now: Instant,
+    ) -> LeaseId {
         // What it asks for may have the channel join again, and then it is not live.
         self.pump(now);
-        let lease = self.registry.hold(id, holder);
+        let wire = self.shared(id).wire;
+        let found = wire.and_then(|wire| Some((wire, self.pool.slot(wire)?.streams.losses())));
+        let lease = self.registry.hold(id, Holder { binding, label, since: self.now, found });
         let shared = self.shared(id);
         let first = shared.first_event();
         // Whoever is missing since a reconnect is told as here until the grace is over.

@@ -45,7 +45,7 @@ pub use event::{ChannelStatus, CleanupId, LeaseEvent, LeaseId, ManagerEvent};
 pub use people::UserDiff;
 use pool::Pool;
 use registry::{KeyId, Registry};
-use shared::{Holder, Shared};
+use shared::Shared;
 pub use stats::{ActiveChannel, ChannelStats, Connection, Held, TenantStats};
 pub use user::User;
 
@@ -161,8 +161,7 @@ impl Manager {
             self.linger_if_unheld(id);
             return Err(error.into());
         }
-        let (label, since) = (options.label.clone(), self.now);
-        Ok(self.hold(id, Holder { binding: Some(binding), label, since }, now))
+        Ok(self.hold(id, Some(binding), options.label.clone(), now))
     }
 
     /// Broadcasts to everyone who listens to an entity. Ends in one `PushEnded`.

@@ -7,7 +7,6 @@ use super::config::{ManagerError, PresenceOptions};
 use super::entity::{Entity, EntityKey};
 use super::event::LeaseId;
 use super::people::users_of;
-use super::shared::Holder;
 use super::user::User;
 use crate::error::PushError;
 use crate::payload::Payload;
@@ -99,8 +98,7 @@ impl Manager {
         let id = self.open(&key, options.channel.as_ref(), Some(&user), now)?;
         self.shared_mut(id).user = Some(user);
         self.track(id, tracked, now)?;
-        let (label, since) = (options.label.clone(), self.now);
-        Ok(self.hold(id, Holder { binding: None, label, since }, now))
+        Ok(self.hold(id, None, options.label.clone(), now))
     }
 
     /// Ends every presence lease of an entity and leaves its channel at once. Tells whether there

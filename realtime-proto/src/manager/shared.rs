@@ -14,6 +14,7 @@ use super::gap::Outage;
 use super::people::People;
 use super::pool::Wire;
 use super::user::User;
+use crate::channel::Stream;
 use crate::event::{BindingId, BindingSet};
 use crate::supabase::{Binding, Cause};
 use crate::time::Instant;
@@ -56,6 +57,16 @@ pub(super) struct Holder {
     pub(super) binding: Option<Binding>,
     pub(super) label: Option<String>,
     pub(super) since: Instant,
+    /// The wire channel that it found, and how often that had been lost by then: what was missed
+    /// by these losses was missed by others.
+    pub(super) found: Option<(Wire, u64)>,
+}
+
+impl Holder {
+    /// Whether it was here when a wire channel was lost for this time.
+    fn met(&self, wire: Wire, loss: u64) -> bool {
+        self.found.is_none_or(|(found, losses)| found != wire || losses < loss)
+    }
 }
 
 impl Shared {
@@ -105,6 +116,16 @@ impl Shared {
         };
         let holders = self.holders.iter().filter(|(_, holder)| wants(holder));
         holders.map(|(lease, _)| *lease).collect()
+    }
+
+    /// The listeners that missed what a loss of this wire channel cost a stream.
+    pub(super) fn losers(&self, wire: Wire, loss: u64, stream: &Stream) -> Vec<LeaseId> {
+        let mut losers = match stream {
+            Stream::Messages => self.holders.keys().copied().collect(),
+            Stream::Changes { bindings, .. } => self.listeners_of(*bindings),
+        };
+        losers.retain(|lease| self.holders.get(lease).is_some_and(|holder| holder.met(wire, loss)));
+        losers
     }
 
     /// Takes another status, and tells whether it is one.
