@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use realtime_proto::manager::{
-    ChannelStatus, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId, ManagerConfig,
-    ManagerError, ManagerEvent, User,
+    ChannelSettings, ChannelStatus, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId,
+    ManagerConfig, ManagerError, ManagerEvent, User,
 };
 use realtime_proto::server::{RowChange, ServerConfig, ServerEvent};
 use realtime_proto::supabase::ChangeEvent;
@@ -114,6 +114,23 @@ fn who_comes_while_the_channel_is_away_is_told_only_of_what_is_missed_later() {
         assert_eq!(statuses(&world, node, lease).last(), Some(&"live"));
         assert_eq!(gaps(&world, node, lease), missed, "{lease}");
     }
+}
+
+#[test]
+fn who_opens_a_channel_anew_at_the_moment_of_its_loss_is_told_nothing_of_it() {
+    let mut world = World::seed(1);
+    let node = connected(&mut world);
+    let once = ChannelSettings { auto_reconnect: false, ..ChannelSettings::default() };
+    let options = EntityOptions { channel: Some(once), ..EntityOptions::default() };
+    let early = subscribe_to(&mut world, node, &contact(), &options);
+    world.run_for(secs(1));
+    world.cut(node);
+    assert_eq!(statuses(&world, node, early).last(), Some(&"error"));
+    let late = subscribe_to(&mut world, node, &contact(), &options);
+    world.run_for(secs(10));
+    assert_eq!(statuses(&world, node, late), ["connecting", "connected", "live"]);
+    assert_eq!(gaps(&world, node, early), (1, 1));
+    assert_eq!(gaps(&world, node, late), (0, 0));
 }
 
 #[test]

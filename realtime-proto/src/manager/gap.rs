@@ -21,7 +21,8 @@ pub(super) struct Outage {
     wire: Wire,
     /// All that the server had sent by then has come.
     whole_until: Instant,
-    began_at: Instant,
+    /// The listener that came last before it began.
+    newest: LeaseId,
     why: Cause,
 }
 
@@ -34,7 +35,8 @@ impl Manager {
         };
         let client = self.pool.client(wire.connection);
         let whole_until = client.map_or(Instant::EPOCH, crate::Client::whole_until);
-        let outage = Outage { wire, whole_until, began_at: self.now, why: why.clone() };
+        let newest = self.registry.newest_lease();
+        let outage = Outage { wire, whole_until, newest, why: why.clone() };
         self.shared_mut(id).outage = Some(outage);
     }
 
@@ -45,8 +47,7 @@ impl Manager {
         let Some(outage) = shared.outage.take().filter(|it| shared.wire != Some(it.wire)) else {
             return;
         };
-        let listened = |since: Instant| since <= outage.began_at;
-        let holders = shared.holders.iter().filter(|(_, holder)| listened(holder.since));
+        let holders = shared.holders.range(..=outage.newest);
         let (mut all, mut with_rows) = (Vec::<LeaseId>::new(), Vec::new());
         let mut bindings = BindingSet::default();
         for (lease, holder) in holders {

@@ -143,6 +143,11 @@ impl Registry {
         lease
     }
 
+    /// The listener that came last, whether it is still here or not.
+    pub(super) const fn newest_lease(&self) -> LeaseId {
+        LeaseId(self.next_lease)
+    }
+
     /// Lets a listener go, and tells what it held.
     pub(super) fn release(&mut self, lease: LeaseId) -> Option<KeyId> {
         let id = self.leases.remove(&lease)?;
