@@ -148,14 +148,14 @@ pub enum Outcome {
         /// The response, any JSON or bytes.
         response: Payload,
     },
-    /// It was handed to the driver and asks for no reply.
+    /// The driver took its frame, and it asks for no reply.
     Sent,
     /// No reply came in time.
     TimedOut,
     /// It was never sent, because the channel was not joined within its time to live.
     Expired,
-    /// The connection or the join ended while the reply was awaited; whether the server acted on
-    /// the push is not known.
+    /// The connection or the join ended while the reply was awaited, or before the driver took the
+    /// frame of a push that asks for none; whether the server acted on it is not known.
     Interrupted,
     /// It was never sent: the channel ended first, a newer push with its key took its place, or too
     /// many waited.

@@ -4,8 +4,9 @@ use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use crate::ids::{ChannelId, Ref, SocketId};
+use crate::ids::{ChannelId, PushId, Ref, SocketId};
 use crate::payload::Payload;
 use crate::supabase::Persist;
 
@@ -52,6 +53,8 @@ pub(crate) enum Outgoing {
         join_ref: Ref,
         msg_ref: Ref,
         message: Message,
+        /// The push that asks for no reply and ends as this is taken.
+        ends: Option<(ChannelId, PushId)>,
     },
 }
 
@@ -113,14 +116,23 @@ impl Outbox {
         }
     }
 
-    /// Drops the frames of a connection that is gone.
-    pub(crate) fn discard_frames(&mut self, socket: SocketId) {
-        self.queue.retain(|outgoing| outgoing.frame_of() != Some(socket));
+    /// Drops the frames of a connection that is gone, and tells which pushes end with theirs.
+    pub(crate) fn discard_frames(&mut self, socket: SocketId) -> Vec<(ChannelId, PushId)> {
+        let mut ended = Vec::new();
+        self.queue.retain(|outgoing| {
+            let stays = outgoing.frame_of() != Some(socket);
+            if let (false, Outgoing::Message { ends, .. }) = (stays, outgoing) {
+                ended.extend(*ends);
+            }
+            stays
+        });
+        ended
     }
 
-    /// Drops all about a connection that the driver has no more.
-    pub(crate) fn forget(&mut self, socket: SocketId) {
+    /// Drops all about a connection that the driver has no more, and tells which pushes end so.
+    pub(crate) fn forget(&mut self, socket: SocketId) -> Vec<(ChannelId, PushId)> {
         let closes = |outgoing: &Outgoing| matches!(outgoing, Outgoing::Close { socket: closed, .. } if *closed == socket);
-        self.queue.retain(|outgoing| outgoing.frame_of() != Some(socket) && !closes(outgoing));
+        self.queue.retain(|outgoing| !closes(outgoing));
+        self.discard_frames(socket)
     }
 }

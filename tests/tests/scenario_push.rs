@@ -4,8 +4,8 @@
 use core::time::Duration;
 
 use realtime_proto::{
-    ChannelConfig, ChannelEvent, ChannelId, Client, Config, Event, Limits, Outcome, Overflow,
-    Payload, PushError, PushId, PushOptions,
+    ChannelConfig, ChannelEvent, ChannelId, Client, CloseReason, Config, Event, Instant, Limits,
+    Outcome, Overflow, Payload, PushError, PushId, PushOptions,
 };
 use realtime_tests::peer::Peer;
 
@@ -144,6 +144,45 @@ fn a_push_that_wants_no_reply_ends_when_it_is_sent() {
     assert_eq!(ended(&mut peer), []);
     peer.say_ok("1", "1", TOPIC);
     assert_eq!(ended(&mut peer), [(cast, Outcome::Sent)]);
+}
+
+#[test]
+fn a_push_is_not_sent_while_the_driver_has_not_taken_its_frame() {
+    let (mut peer, room) = waiting(Overflow::Refuse);
+    peer.say_ok("1", "1", TOPIC);
+    peer.take_events();
+    let socket = peer.socket();
+    let cast = peer.command(|client, now| {
+        let options = PushOptions::new().without_reply();
+        let mut channel = client.channel(room).unwrap();
+        let cast = channel.push_with("cast", Payload::empty(), options, now).unwrap();
+        assert_eq!(client.poll_event(), None);
+        client.handle_close(socket, CloseReason::Lost { detail: "reset".into() }, now);
+        cast
+    });
+    assert_eq!(written(&mut peer), [] as [&str; 0]);
+    assert_eq!(ended(&mut peer), [(cast, Outcome::Interrupted)]);
+}
+
+#[test]
+fn a_push_goes_out_before_its_channel_is_left_or_its_connection_closed() {
+    type End = fn(&mut Client, ChannelId, Instant);
+    let leave: End = |client, room, now| _ = client.close_channel(room, now);
+    let disconnect: End = |client, _, now| client.disconnect(now);
+    for (end, frames) in [(leave, &["cast", "phx_leave"][..]), (disconnect, &["cast"])] {
+        let (mut peer, room) = waiting(Overflow::Refuse);
+        peer.say_ok("1", "1", TOPIC);
+        peer.take_events();
+        let cast = peer.command(|client, now| {
+            let options = PushOptions::new().without_reply();
+            let mut channel = client.channel(room).unwrap();
+            let cast = channel.push_with("cast", Payload::empty(), options, now).unwrap();
+            end(client, room, now);
+            cast
+        });
+        assert_eq!(written(&mut peer), frames);
+        assert_eq!(ended(&mut peer), [(cast, Outcome::Sent)]);
+    }
 }
 
 #[test]

@@ -334,8 +334,7 @@ impl Slot {
         {
             connection.forget(*leave_ref);
         }
-        self.pushes.interrupt(self.id, ctx);
-        self.pushes.discard(self.id, ctx);
+        self.pushes.close(self.id, ctx);
         let timers = [
             Timer::Join(self.id),
             Timer::Rejoin(self.id),

@@ -21,6 +21,8 @@ pub(crate) struct Pushes {
     /// In call order; sent when the join is accepted (G1, G6).
     waiting: VecDeque<Waiting>,
     in_flight: BTreeMap<PushId, Ref>,
+    /// Those that ask for no reply, until the driver takes their frames; in call order.
+    leaving: VecDeque<PushId>,
 }
 
 #[derive(Debug)]
@@ -44,7 +46,7 @@ pub(crate) struct Target<'a> {
 impl Pushes {
     /// Whether every push has its outcome.
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.in_flight.is_empty()
+        self.waiting.is_empty() && self.in_flight.is_empty() && self.leaving.is_empty()
     }
 
     /// Accepts a push, to be sent now when the channel is joined and else after the join.
@@ -137,12 +139,27 @@ impl Pushes {
         };
         let topic = Arc::clone(topic);
         let message = push.message;
-        ctx.outbox.push(Outgoing::Message { socket, topic, join_ref, msg_ref, message });
+        let ends = (!push.reply).then_some((channel, push.id));
+        ctx.outbox.push(Outgoing::Message { socket, topic, join_ref, msg_ref, message, ends });
         if push.reply {
             self.in_flight.insert(push.id, msg_ref);
             ctx.timers.set(Timer::Push(channel, push.id), ctx.now + push.timeout);
         } else {
-            ctx.emit(channel, ChannelEvent::PushEnded { push: push.id, outcome: Outcome::Sent });
+            self.leaving.push_back(push.id);
+        }
+    }
+
+    /// The driver took the frame of a push that asks for no reply, or never will.
+    pub(crate) fn on_left(
+        &mut self,
+        push: PushId,
+        outcome: Outcome,
+        channel: ChannelId,
+        ctx: &mut Context,
+    ) {
+        if let Some(at) = self.leaving.iter().position(|leaving| *leaving == push) {
+            self.leaving.remove(at);
+            end(push, outcome, channel, ctx);
         }
     }
 
@@ -182,7 +199,16 @@ impl Pushes {
         }
     }
 
-    /// The channel ends; what waited for the join is never sent.
+    /// The channel ends, and with it all that has no outcome yet.
+    pub(crate) fn close(&mut self, channel: ChannelId, ctx: &mut Context) {
+        self.interrupt(channel, ctx);
+        for push in core::mem::take(&mut self.leaving) {
+            end(push, Outcome::Interrupted, channel, ctx);
+        }
+        self.discard(channel, ctx);
+    }
+
+    /// The channel is left; what waited for the join is never sent.
     pub(crate) fn discard(&mut self, channel: ChannelId, ctx: &mut Context) {
         for waiting in core::mem::take(&mut self.waiting) {
             end(waiting.id, Outcome::Dropped, channel, ctx);

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use super::Client;
 use crate::channel::{Fate, Input};
-use crate::event::Event;
-use crate::ids::{ChannelId, SocketId};
+use crate::event::{Event, Outcome};
+use crate::ids::{ChannelId, PushId, SocketId};
 use crate::outbox::Outgoing;
 use crate::socket::{Connection, Socket};
 use crate::supabase::{Cause, CauseKind, Retry};
@@ -75,9 +75,23 @@ impl Client {
     /// The connection, or the attempt to open one, is over without this side asking.
     pub(super) fn on_lost(&mut self, cause: Cause) {
         let Some(socket) = self.ctx.socket.id() else { return };
-        self.ctx.outbox.discard_frames(socket);
+        let ended = self.ctx.outbox.discard_frames(socket);
         self.ctx.stats.disconnects += 1;
         self.on_down(socket, cause);
+        self.end_pushes(ended, &Outcome::Interrupted);
+    }
+
+    /// Pushes that ask for no reply end with their frames.
+    pub(super) fn end_pushes(
+        &mut self,
+        ended: impl IntoIterator<Item = (ChannelId, PushId)>,
+        outcome: &Outcome,
+    ) {
+        for (id, push) in ended {
+            if let Some(slot) = self.channels.get_mut(id) {
+                slot.pushes.on_left(push, outcome.clone(), id, &mut self.ctx);
+            }
+        }
     }
 
     /// Plans the next attempt, tells the application, then lets every channel know (G5).

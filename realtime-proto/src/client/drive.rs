@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::Client;
 use crate::channel::{Fate, Input};
 use crate::context::Context;
-use crate::event::Event;
+use crate::event::{Event, Outcome};
 use crate::ids::SocketId;
 use crate::pacing::Turn;
 use crate::socket::Socket;
@@ -90,7 +90,8 @@ impl Client {
             self.on_lost(Cause::from_close(&reason));
         } else {
             self.ctx.stats.stale_sockets += 1;
-            self.ctx.outbox.forget(socket);
+            let ended = self.ctx.outbox.forget(socket);
+            self.end_pushes(ended, &Outcome::Interrupted);
         }
         self.settle();
     }

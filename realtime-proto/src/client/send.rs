@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::Client;
 use crate::channel::State;
 use crate::config::Flavor;
+use crate::event::Outcome;
 use crate::ids::{ChannelId, Ref, SocketId};
 use crate::outbox::{Message, Outgoing};
 use crate::secret::Secret;
@@ -32,7 +33,8 @@ impl Client {
             }
             Outgoing::Token { socket, channel } => self.token(socket, channel),
             Outgoing::Track { socket, channel } => self.track(socket, channel),
-            Outgoing::Message { socket, topic, join_ref, msg_ref, message } => {
+            Outgoing::Message { socket, topic, join_ref, msg_ref, message, ends } => {
+                self.end_pushes(ends, &Outcome::Sent);
                 self.message(socket, &topic, join_ref, msg_ref, &message)
             }
         }
