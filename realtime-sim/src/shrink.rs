@@ -278,6 +278,7 @@ fn without(scenario: &Scenario, range: Range<usize>, time: Time) -> Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coverage::PushEnd;
     use crate::run_with;
     use crate::subject::{ChannelTold, Flaw, Flawed, Told};
 
@@ -294,7 +295,8 @@ mod tests {
         fn tell(&mut self, told: &mut Vec<Told>) {
             let Some(Told::Channel(_, event)) = told.last() else { return };
             self.lost |= matches!(event, ChannelTold::Errored { .. });
-            if self.lost && matches!(event, ChannelTold::Ended { taken: false, .. }) {
+            let is_taken = |end: &PushEnd| *end == PushEnd::Ok;
+            if self.lost && matches!(event, ChannelTold::Ended { end, .. } if !is_taken(end)) {
                 told.extend(told.last().cloned());
             }
         }

@@ -360,7 +360,6 @@ impl Watch {
             Told::Channel(key, told) => self.on_channel(*key, told, coverage),
             Told::Note(note) => match note {
                 Note::Cause(place, cause) => coverage.causes.add(*cause, *place, 1),
-                Note::Push(end) => coverage.pushes.add(*end, Count, 1),
                 Note::Violation(kind) => coverage.violations.add(*kind, Count, 1),
                 Note::Sight(sight) => coverage.sights.add(*sight, Count, 1),
             },
@@ -395,7 +394,8 @@ impl Watch {
             ChannelTold::Recovered { contiguous: false, .. } => return sees(Sight::NotContiguous),
             ChannelTold::Presence { synced: true, .. } => return sees(Sight::PresenceSynced),
             ChannelTold::Presence { synced: false, .. } => return sees(Sight::PresenceUnsynced),
-            ChannelTold::Ended { .. } | ChannelTold::Other => return,
+            ChannelTold::Ended { end, .. } => return coverage.pushes.add(*end, Count, 1),
+            ChannelTold::Other => return,
         };
         self.channel(key, next, coverage);
     }

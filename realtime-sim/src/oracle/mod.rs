@@ -8,7 +8,8 @@
 //! |---|---|
 //! | G1, G2, G4, G10: numbered messages leave in order, come in order, once, or as a gap | `accounts` |
 //! | G10: since when something may be missing | `whole` |
-//! | G3, G5: pushes end once, channels close once, and in the right order | `view` |
+//! | G3: pushes end once, and as it was | `pushes` |
+//! | G3, G5: channels close once, and in the right order | `view` |
 //! | G4, G6: what may leave on which socket, and no storms | `sockets` |
 //! | G9: presence as it is shown, and as it is told | `truth`, `roster` |
 //! | what is nobody's guarantee and everybody's expectation | `conduct` |
@@ -24,6 +25,7 @@ mod apps;
 mod causes;
 mod conduct;
 mod limits;
+mod pushes;
 mod read;
 mod roster;
 mod script;
@@ -50,6 +52,7 @@ pub(crate) use self::secrets::SECRET;
 use self::accounts::{Accounts, Arrival, Post};
 use self::apps::Apps;
 use self::conduct::Conduct;
+use self::pushes::Pushes;
 use self::roster::Rosters;
 use self::script::Script;
 use self::sockets::Sockets;
@@ -98,6 +101,7 @@ pub(crate) struct Oracle {
     views: BTreeMap<NodeId, View>,
     sockets: Sockets,
     accounts: Accounts,
+    pushes: Pushes,
     conduct: Conduct,
     truth: Truth,
     rosters: Rosters,
@@ -251,6 +255,10 @@ impl Oracle {
             let verdict = self.conduct.on_disconnected((node, *connection), *cause, after, now);
             self.judge(node, now, verdict);
         }
+        if let Told::Channel(_, ChannelTold::Ended { number, end }) = told {
+            let verdict = self.pushes.on_ended(node, *number, *end);
+            return self.judge(node, now, verdict);
+        }
         let (Told::Channel(key, told), true) = (told, self.script.is_some()) else { return };
         if key.topic == ChannelKey::OF_APP {
             return;
@@ -281,11 +289,11 @@ impl Oracle {
     }
 
     pub(crate) fn on_send(&mut self, node: NodeId, topic: TopicId, number: u64) {
-        self.views.entry(node).or_default().on_send(topic, number);
+        self.pushes.on_send(node, topic, number);
     }
 
     pub(crate) fn on_send_refused(&mut self, node: NodeId, number: u64, now: Instant) {
-        let verdict = self.views.entry(node).or_default().on_send_refused(number);
+        let verdict = self.pushes.on_send_refused(node, number);
         self.judge(node, now, verdict);
     }
 
@@ -297,6 +305,7 @@ impl Oracle {
         self.accounts.on_restarted(node);
         self.rosters.on_restarted(node);
         self.apps.on_restarted(node);
+        self.pushes.on_restarted(node);
         self.whole.on_restarted(node);
     }
 
@@ -386,6 +395,7 @@ impl Oracle {
     pub(crate) fn on_socket_gone(&mut self, link: u64, now: Instant) {
         self.sockets.on_gone(link);
         self.conduct.on_gone(link, now);
+        self.pushes.on_gone(link);
         self.whole.on_gone(link);
     }
 
@@ -393,6 +403,7 @@ impl Oracle {
     pub(crate) fn on_renamed(&mut self, before: u64, after: u64) {
         self.sockets.on_renamed(before, after);
         self.conduct.on_renamed(before, after);
+        self.pushes.on_renamed(before, after);
         self.whole.on_renamed(before, after);
     }
 
@@ -401,6 +412,7 @@ impl Oracle {
         self.sockets.on_drained(node);
         if self.script.is_some() {
             self.whole.on_drained(node);
+            self.pushes.on_drained(node);
         }
     }
 
@@ -408,6 +420,7 @@ impl Oracle {
     pub(crate) fn on_waits(&mut self, node: NodeId, clock: Instant) {
         if self.script.is_some() {
             self.whole.on_waits(node, clock);
+            self.pushes.on_waits(node);
         }
     }
 
@@ -439,8 +452,13 @@ impl Oracle {
         let verdict = self.conduct.on_leaves(node, link, &envelope, supabase);
         self.judge(node, now, verdict);
         self.apps.on_leaves(node, &envelope);
-        let Some(topic) = self.topic_of(&envelope) else { return };
-        if let Some(number) = broadcast_number(&envelope) {
+        if envelope.event == "phx_join" {
+            self.pushes.on_join(link, &envelope);
+        }
+        let Some(number) = broadcast_number(&envelope) else { return };
+        let verdict = self.pushes.on_leaves((node, link), &envelope, number);
+        self.judge(node, now, verdict);
+        if let Some(topic) = self.topic_of(&envelope) {
             let verdict = self.accounts.on_leaves(node, topic, number);
             self.judge(node, now, verdict);
         }
@@ -459,6 +477,9 @@ impl Oracle {
         self.conduct.on_arrives(link, &envelope);
         if self.script.is_some() {
             self.whole.on_arrives(link, &envelope, arrived.joins, clock);
+        }
+        if envelope.event == "phx_reply" {
+            self.pushes.on_reply(link, &envelope);
         }
         let Some(topic) = self.topic_of(&envelope) else { return };
         if arrived.joins {
@@ -572,7 +593,9 @@ impl Oracle {
     pub(crate) fn settle(&mut self, now: Instant) {
         let views = &self.views;
         let is_live = |node, key| views.get(&node).is_some_and(|view: &View| view.is_live(key));
-        if let Err((rule, what)) = self.accounts.settle(is_live) {
+        let of_live = |node, topic| views.get(&node).is_some_and(|view| view.has_live(topic));
+        let verdict = self.accounts.settle(is_live).and_then(|()| self.pushes.settle(of_live));
+        if let Err((rule, what)) = verdict {
             self.find(rule, now, || what);
         }
     }
@@ -595,6 +618,11 @@ impl Oracle {
             self.views.iter().map(|(node, view)| (*node, view.check_end())).collect();
         for (node, verdict) in ends {
             self.judge(node, now, verdict);
+        }
+        let views = &self.views;
+        let is_told = |node, _| views.get(&node).is_some_and(|view: &View| view.is_told);
+        if let Err((rule, what)) = self.pushes.settle(is_told) {
+            self.find(rule, now, || what);
         }
     }
 }

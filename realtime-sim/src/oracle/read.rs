@@ -52,11 +52,17 @@ pub(super) fn is_replayed(envelope: &Envelope<'_>) -> bool {
     place.windows(MARK.len()).any(|window| window == MARK)
 }
 
+/// What a reply says.
+pub(super) fn status<'a>(envelope: &'a Envelope<'_>) -> Option<&'a str> {
+    const KEY: &str = "\"status\":\"";
+    match &envelope.body {
+        Body::Json(text) => text.split_once(KEY)?.1.split('"').next(),
+        Body::Reply { status, .. } => Some(status),
+        Body::Binary(_) | Body::UserBroadcast { .. } => None,
+    }
+}
+
 /// Whether a reply says `ok`.
 pub(super) fn is_ok(envelope: &Envelope<'_>) -> bool {
-    match &envelope.body {
-        Body::Json(text) => text.contains("\"status\":\"ok\""),
-        Body::Reply { status, .. } => *status == "ok",
-        Body::Binary(_) | Body::UserBroadcast { .. } => false,
-    }
+    status(envelope) == Some("ok")
 }

@@ -8,8 +8,8 @@ use realtime_proto::supabase::{
 };
 use realtime_proto::{
     Backoff, BindingId, ChannelConfig, ChannelEvent, ChannelId, Client, CloseReason, Config,
-    ConnectionState, Event, Frame, Instant, Limits, Member, Meta, Outcome, Payload, PresenceDiff,
-    PushId, SocketId, Stats, Status, Stream,
+    ConnectionState, Event, Frame, Instant, Limits, Member, Meta, Payload, PresenceDiff, PushId,
+    SocketId, Stats, Stream,
 };
 
 use super::{
@@ -182,7 +182,7 @@ impl ClientSubject {
                 // One that no scenario sent has a number that no scenario gives.
                 let foreign = u64::MAX - self.pushes.len() as u64;
                 let number = *self.pushes.entry(*push).or_insert(foreign);
-                ChannelTold::Ended { number, taken: is_taken(outcome) }
+                ChannelTold::Ended { number, end: note::end(outcome) }
             }
             ChannelEvent::PresenceCalls(_)
             | ChannelEvent::System(_)
@@ -209,10 +209,6 @@ pub(super) fn token_of(api: &BroadcastApi) -> Option<String> {
     let request = api.single(&any).ok()?;
     let mut headers = request.headers().filter(|(name, _)| *name == "authorization");
     headers.next()?.1.strip_prefix("Bearer ").map(str::to_owned)
-}
-
-pub(super) fn is_taken(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Replied { status: Status::Ok, .. })
 }
 
 /// How a channel of a topic is opened.

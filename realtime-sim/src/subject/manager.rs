@@ -12,7 +12,7 @@ use realtime_proto::{
     Stats, Stream,
 };
 
-use super::client::{client_config, is_taken, token_of};
+use super::client::{client_config, token_of};
 use super::{
     ChannelKey, ChannelTold, Command, MemberDiff, Missed, Performed, Request, Role, Scripted, Seen,
     Subject, Told, note, number_of, numbered,
@@ -308,7 +308,7 @@ impl Subject for ManagerSubject {
                 let (topic, number) = *self.pushes.entry(*push).or_insert(foreign);
                 // A broadcast is the manager's, whoever has a lease of the topic.
                 let key = ChannelKey { topic, life: 0 };
-                Told::Channel(key, ChannelTold::Ended { number, taken: is_taken(outcome) })
+                Told::Channel(key, ChannelTold::Ended { number, end: note::end(outcome) })
             }
             ManagerEvent::Channel { .. } | _ => return,
         });

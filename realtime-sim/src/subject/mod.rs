@@ -269,8 +269,6 @@ pub enum Told {
 pub enum Note {
     /// A cause that nothing else names.
     Cause(Place, CauseKind),
-    /// How a push ended.
-    Push(PushEnd),
     /// What the peer should not have sent.
     Violation(ViolationKind),
     /// What else was told.
@@ -342,8 +340,8 @@ pub enum ChannelTold {
     Ended {
         /// Which.
         number: u64,
-        /// Whether the server is known to have it.
-        taken: bool,
+        /// How.
+        end: PushEnd,
     },
     /// Something else.
     Other,

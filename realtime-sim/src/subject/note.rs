@@ -70,11 +70,11 @@ fn recovered(recovery: &Recovery) -> Notes {
 }
 
 fn push(outcome: &Outcome) -> Notes {
-    let cause = outcome.cause().map(|cause| Note::Cause(Place::Push, cause.kind));
-    notes(Some(Note::Push(end(outcome))), cause)
+    notes(outcome.cause().map(|cause| Note::Cause(Place::Push, cause.kind)), None)
 }
 
-fn end(outcome: &Outcome) -> PushEnd {
+/// How a push ended.
+pub(super) fn end(outcome: &Outcome) -> PushEnd {
     match outcome {
         Outcome::Replied { status: Status::Ok, .. } => PushEnd::Ok,
         Outcome::Replied { status: Status::Error, .. } => PushEnd::Error,

@@ -1,6 +1,7 @@
 //! Every rule fails when it is broken.
 
 mod numbers;
+mod pushes;
 mod roster;
 
 use core::time::Duration;
@@ -11,6 +12,7 @@ use realtime_proto::supabase::CauseKind;
 
 use super::*;
 use crate::World;
+use crate::coverage::PushEnd;
 use crate::scenario::Scenario;
 use crate::subject::MemberDiff;
 
@@ -140,7 +142,7 @@ fn a_push_that_ends_twice_is_found() {
     let mut bench = Bench::live(ANA);
     bench.oracle.on_send(ANA, ROOM, 1);
     for rule in ["", "G3"] {
-        bench.tells_of(ANA, 1, ChannelTold::Ended { number: 1, taken: true });
+        bench.tells_of(ANA, 1, ChannelTold::Ended { number: 1, end: PushEnd::Dropped });
         assert_eq!(bench.found(), rule);
     }
 }
@@ -150,7 +152,7 @@ fn a_push_that_was_refused_and_ends_is_found() {
     let mut bench = Bench::live(ANA);
     bench.oracle.on_send(ANA, ROOM, 1);
     bench.oracle.on_send_refused(ANA, 1, bench.now);
-    bench.tells_of(ANA, 1, ChannelTold::Ended { number: 1, taken: false });
+    bench.tells_of(ANA, 1, ChannelTold::Ended { number: 1, end: PushEnd::Dropped });
     assert_eq!(bench.found(), "G3");
 }
 
@@ -158,7 +160,7 @@ fn a_push_that_was_refused_and_ends_is_found() {
 fn a_push_that_no_scenario_sent_ends_once_too() {
     let mut bench = Bench::live(ANA);
     for rule in ["", "G3"] {
-        bench.tells_of(ANA, 1, ChannelTold::Ended { number: u64::MAX, taken: true });
+        bench.tells_of(ANA, 1, ChannelTold::Ended { number: u64::MAX, end: PushEnd::Sent });
         assert_eq!(bench.found(), rule);
     }
 }
