@@ -13,6 +13,8 @@ use crate::scenario::TopicId;
 #[derive(Debug, Default)]
 pub(super) struct Pushes {
     nodes: BTreeMap<NodeId, BTreeMap<u64, Push>>,
+    /// Those that ended and no scenario sent.
+    foreign: BTreeSet<(NodeId, u64)>,
     /// By link and ref: whose broadcast left so, and its number.
     left: BTreeMap<(u64, String), (NodeId, u64)>,
     /// By link: the topics that were joined with broadcasts that ask for a reply.
@@ -21,11 +23,10 @@ pub(super) struct Pushes {
     at_rest: BTreeSet<NodeId>,
 }
 
-/// A broadcast of a scenario, or of an application of its own.
+/// A broadcast of a scenario.
 #[derive(Debug)]
 struct Push {
-    /// `None` where no scenario sent it.
-    topic: Option<TopicId>,
+    topic: TopicId,
     left: Option<Left>,
     answer: Option<Answer>,
     end: Option<PushEnd>,
@@ -49,15 +50,10 @@ struct Answer {
     in_time: bool,
 }
 
-impl Push {
-    const fn new(topic: Option<TopicId>) -> Self {
-        Self { topic, left: None, answer: None, end: None }
-    }
-}
-
 impl Pushes {
     pub(super) fn on_restarted(&mut self, node: NodeId) {
         self.nodes.remove(&node);
+        self.foreign.retain(|(of, _)| *of != node);
         self.left.retain(|_, (of, _)| *of != node);
         self.at_rest.remove(&node);
     }
@@ -89,11 +85,12 @@ impl Pushes {
     }
 
     pub(super) fn on_send(&mut self, node: NodeId, topic: TopicId, number: u64) {
-        self.nodes.entry(node).or_default().insert(number, Push::new(Some(topic)));
+        let push = Push { topic, left: None, answer: None, end: None };
+        self.nodes.entry(node).or_default().insert(number, push);
     }
 
     pub(super) fn on_send_refused(&mut self, node: NodeId, number: u64) -> Verdict {
-        self.end(node, number, PushEnd::Refused)
+        self.end(node, number, PushEnd::Refused).map(|_| ())
     }
 
     /// A join leaves a node.
@@ -153,10 +150,7 @@ impl Pushes {
 
     /// An application is told how a push ended.
     pub(super) fn on_ended(&mut self, node: NodeId, number: u64, end: PushEnd) -> Verdict {
-        self.end(node, number, end)?;
-        let pushes = self.nodes.get(&node);
-        let push = pushes.and_then(|pushes| pushes.get(&number));
-        let Some(push) = push.filter(|push| push.topic.is_some()) else { return Ok(()) };
+        let Some(push) = self.end(node, number, end)? else { return Ok(()) };
         let (left, answer) = (push.left.is_some(), push.answer);
         let asks = push.left.as_ref().map(|left| left.asks);
         let at_rest = push.left.as_ref().is_some_and(|left| left.at_rest);
@@ -178,21 +172,30 @@ impl Pushes {
         })
     }
 
-    fn end(&mut self, node: NodeId, number: u64, end: PushEnd) -> Verdict {
-        let pushes = self.nodes.entry(node).or_default();
-        // One that no scenario sent ends once, too.
-        let push = pushes.entry(number).or_insert_with(|| Push::new(None));
+    /// A push ends, and only once; `None` for one that no scenario sent.
+    fn end(
+        &mut self,
+        node: NodeId,
+        number: u64,
+        end: PushEnd,
+    ) -> Result<Option<&Push>, (&'static str, String)> {
+        let pushes = self.nodes.get_mut(&node);
+        let Some(push) = pushes.and_then(|pushes| pushes.get_mut(&number)) else {
+            let first = self.foreign.insert((node, number));
+            return must(first, "G3", || format!("push {number} ends twice")).map(|()| None);
+        };
         let before = push.end.replace(end);
         must(before.is_none(), "G3", || {
             format!("push {number} ends twice: {before:?}, then {end:?}")
-        })
+        })?;
+        Ok(Some(push))
     }
 
     /// Everything has come to its end, or everything that was sent on topics that are `at_rest`.
     pub(super) fn settle(&self, at_rest: impl Fn(NodeId, TopicId) -> bool) -> Verdict {
         for (node, pushes) in &self.nodes {
             for (number, push) in pushes {
-                let waits = push.end.is_none() && push.topic.is_some_and(|it| at_rest(*node, it));
+                let waits = push.end.is_none() && at_rest(*node, push.topic);
                 must(!waits, "G3", || format!("{node}: push {number} was taken and never ends"))?;
             }
         }
