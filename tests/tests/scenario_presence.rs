@@ -324,6 +324,34 @@ fn presence_that_is_enabled_while_the_join_is_under_way_is_asked_for_by_the_next
 }
 
 #[test]
+fn what_an_older_join_was_told_is_in_the_snapshot_or_was_taken_back() {
+    let mut peer = Peer::connected(settings());
+    let id = peer.command(|client, now| {
+        client.open_channel("realtime:room", room("ana", false), now).unwrap()
+    });
+    peer.say_ok("1", "1", "realtime:room");
+    peer.command(|client, now| client.channel(id).unwrap().enable_presence(now).unwrap());
+    peer.say_ok("2", "2", "realtime:room");
+    // The process of the connection answers the join, and then sends what waited for it.
+    peer.say(&diff("bob"));
+    peer.say(r#"["1","1","realtime:room","phx_close",{}]"#);
+    peer.say(&diff("cleo"));
+    peer.say(r#"["2",null,"realtime:room","presence_state",{}]"#);
+    let members = peer.command(|client, _| {
+        let channel = client.channel(id).unwrap();
+        channel.presence().members().map(|(key, _)| key.to_owned()).collect::<Vec<_>>()
+    });
+    assert_eq!(members, ["cleo"]);
+}
+
+/// Somebody comes.
+fn diff(key: &str) -> String {
+    let metas = format!(r#"{{"metas":[{{"phx_ref":"{key}"}}]}}"#);
+    let diff = format!(r#"{{"joins":{{"{key}":{metas}}},"leaves":{{}}}}"#);
+    format!(r#"[null,null,"realtime:room","presence_diff",{diff}]"#)
+}
+
+#[test]
 fn presence_is_enabled_on_supabase_channels_only() {
     let mut peer = Peer::connected(settings());
     let refused = peer.command(|client, now| {

@@ -185,6 +185,12 @@ impl Slot {
         place.take().is_some()
     }
 
+    /// The close of an older join came, and with it the last that was told to that one: a server
+    /// answers a join at once, and what the channel before it had to say comes behind that.
+    pub(crate) fn on_older_closed(&mut self) {
+        self.presence.accept();
+    }
+
     /// Asks for presence from the next join on, which is made now if there is one without it.
     pub(crate) fn enable_presence(&mut self, ctx: &mut Context) {
         if let Flavor::Supabase(config) = &mut self.config.flavor {

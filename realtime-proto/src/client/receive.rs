@@ -73,6 +73,9 @@ impl Client {
         // A channel that is not joined has nothing to receive; what comes is left over.
         let deaf = matches!(slot.state, State::Closed | State::Errored { .. });
         if generation == Generation::Stale || deaf {
+            if envelope.event == "phx_close" && generation == Generation::Stale {
+                slot.on_older_closed();
+            }
             self.ctx.stats.stale_messages += 1;
             return;
         }

@@ -297,7 +297,8 @@ impl Presence {
         self.snapshot = Snapshot::awaited();
     }
 
-    /// The join was accepted: diffs that came before were told to an older one, and are dropped.
+    /// The join was accepted, or the close of an older one came: diffs that came before were told to
+    /// that one, and are dropped.
     ///
     /// The snapshot has what they said, and what took it back may have been told to nobody: a
     /// server shuts the older channel down before it makes the next. phoenix.js would apply them,

@@ -240,6 +240,8 @@ impl Backend {
             };
             let frame = forge::end(self.vsn(session), older, topic, event);
             self.effects.add(effect);
+            // What a channel says comes behind the close of the one before.
+            self.release_of(session, topic, now);
             self.emit(session, frame, now);
         }
     }

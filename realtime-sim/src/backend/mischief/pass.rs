@@ -168,7 +168,7 @@ impl Backend {
     }
 
     /// Sends what a channel sent before it ended and what was late.
-    fn release_of(&mut self, session: SessionId, topic: &str, now: Instant) {
+    pub(in crate::backend) fn release_of(&mut self, session: SessionId, topic: &str, now: Instant) {
         let late = &mut self.mischief().late;
         let is_of = |late: &Late| late.session == session && late.of.as_deref() == Some(topic);
         let keys = late.iter().filter(|(_, late)| is_of(late)).map(|(key, _)| *key);
