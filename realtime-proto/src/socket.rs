@@ -15,8 +15,9 @@ pub(crate) enum Socket {
     Opening { id: SocketId },
     /// Open.
     Online(Connection),
-    /// Wanted; the delay before the next attempt runs.
-    Waiting { retry_at: Instant },
+    /// Wanted; the delay before the next attempt runs. With `rests` no attempt follows, because no
+    /// channel needs the connection.
+    Waiting { retry_at: Instant, rests: bool },
     /// Wanted, but trying again is pointless until something changes.
     Stopped { cause: Cause },
     /// Wanted as soon as there is a channel; closed because there was none.
@@ -117,7 +118,7 @@ impl Socket {
             Self::Offline => ConnectionState::Disconnected,
             Self::Opening { .. } => ConnectionState::Connecting,
             Self::Online(_) => ConnectionState::Connected,
-            Self::Waiting { retry_at } => ConnectionState::Waiting { retry_at: *retry_at },
+            Self::Waiting { retry_at, .. } => ConnectionState::Waiting { retry_at: *retry_at },
             Self::Stopped { .. } => ConnectionState::GivenUp,
             Self::Resting => ConnectionState::Idle,
         }

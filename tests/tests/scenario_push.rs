@@ -232,3 +232,41 @@ fn a_connection_without_channels_rests_until_the_next_one() {
     peer.command(open);
     assert_eq!(peer.take_opens().len(), 1, "somebody does");
 }
+
+#[test]
+fn a_delay_that_the_server_asked_for_is_kept_by_a_channel_that_is_opened_meanwhile() {
+    let settings = Config::builder("ws://server/socket").heartbeat_interval(secs(86_400));
+    let mut peer = Peer::connected(settings);
+    let open = |client: &mut Client, now| {
+        client.open_channel(TOPIC, ChannelConfig::phoenix(Payload::empty()), now).unwrap()
+    };
+    let refused = |peer: &mut Peer| {
+        let socket = peer.socket();
+        let retry_after = Some(secs(120));
+        let reason = CloseReason::Refused { status: 503, body: String::new(), retry_after };
+        peer.command(|client, now| client.handle_close(socket, reason, now));
+        peer.take_opens();
+    };
+    // Nobody needs the connection any more long before it may be had again.
+    for asks_again in [true, false] {
+        let room = peer.command(open);
+        refused(&mut peer);
+        peer.command(|client, now| client.close_channel(room, now));
+        peer.pass(secs(100));
+        if asks_again {
+            peer.command(open);
+        }
+        peer.pass(secs(19));
+        assert_eq!(peer.take_opens(), []);
+        peer.pass(secs(1));
+        assert_eq!(peer.take_opens().len(), usize::from(asks_again));
+        if asks_again {
+            let room = peer.command(|client, _| client.channel_by_topic(TOPIC).unwrap());
+            peer.command(|client, now| client.close_channel(room, now));
+        }
+    }
+    peer.pass(secs(3_600));
+    assert_eq!(peer.take_opens(), [], "nobody needs it");
+    peer.command(open);
+    assert_eq!(peer.take_opens().len(), 1, "somebody does");
+}

@@ -56,12 +56,18 @@ impl Client {
         self.ctx.socket = Socket::Offline;
     }
 
-    /// Ends the connection that no channel needs, until one does.
+    /// Ends the connection that no channel needs, until one does. A delay runs to its end: the server
+    /// may have asked for it, and the next channel is no reason to come earlier.
     pub(super) fn rest(&mut self) {
-        if self.wanted && self.channels.len() == 0 {
-            self.end_socket(CauseKind::Empty);
-            self.ctx.socket = Socket::Resting;
+        if !self.wanted || self.channels.len() > 0 {
+            return;
         }
+        if let Socket::Waiting { rests, .. } = &mut self.ctx.socket {
+            *rests = true;
+            return;
+        }
+        self.end_socket(CauseKind::Empty);
+        self.ctx.socket = Socket::Resting;
     }
 
     fn end_socket(&mut self, why: CauseKind) {
@@ -130,6 +136,6 @@ impl Client {
         };
         let retry_at = self.ctx.now + delay.max(cause.retry_after.unwrap_or_default());
         self.ctx.timers.set(Timer::Reconnect, retry_at);
-        Socket::Waiting { retry_at }
+        Socket::Waiting { retry_at, rests: false }
     }
 }

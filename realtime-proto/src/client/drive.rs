@@ -309,17 +309,19 @@ impl Client {
     }
 
     pub(super) fn on_timer(&mut self, timer: Timer) {
-        let now = self.ctx.now;
+        let (now, unheard) = (self.ctx.now, self.is_unheard());
         match timer {
             Timer::Connect => {
                 self.give_up_opening();
             }
-            Timer::Reconnect if self.is_unheard() => {
-                let retry_at = now + PUT_OFF_FOR;
-                self.ctx.socket = Socket::Waiting { retry_at };
-                self.ctx.timers.set(Timer::Reconnect, retry_at);
-            }
-            Timer::Reconnect => self.open_socket(),
+            Timer::Reconnect => match &mut self.ctx.socket {
+                Socket::Waiting { rests: true, .. } => self.ctx.socket = Socket::Resting,
+                Socket::Waiting { retry_at, .. } if unheard => {
+                    *retry_at = now + PUT_OFF_FOR;
+                    self.ctx.timers.set(Timer::Reconnect, now + PUT_OFF_FOR);
+                }
+                _ => self.open_socket(),
+            },
             Timer::Stable => self.attempts = 0,
             Timer::Empty => self.rest(),
             Timer::TokenExpiring => self.on_token_expiring(),
@@ -331,7 +333,7 @@ impl Client {
                 let cause = join_timeout(slot.since, ctx);
                 slot.on_trouble(Input::JoinTimedOut, cause, ctx)
             }),
-            Timer::Rejoin(id) if self.is_unheard() => self.with_channel(id, now, |slot, ctx| {
+            Timer::Rejoin(id) if unheard => self.with_channel(id, now, |slot, ctx| {
                 slot.put_off_retry(now + PUT_OFF_FOR, ctx);
                 Fate::Stays
             }),

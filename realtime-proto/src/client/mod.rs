@@ -127,8 +127,10 @@ impl Client {
     pub fn connect(&mut self, now: Instant) {
         self.advance(now);
         self.wanted = true;
-        if matches!(self.ctx.socket, Socket::Offline | Socket::Stopped { .. } | Socket::Resting) {
-            self.open_socket();
+        match &mut self.ctx.socket {
+            Socket::Offline | Socket::Stopped { .. } | Socket::Resting => self.open_socket(),
+            Socket::Waiting { rests, .. } => *rests = false,
+            Socket::Opening { .. } | Socket::Online(_) => {}
         }
         self.settle();
     }
@@ -210,6 +212,8 @@ impl Client {
             self.on_channel_input(id, Input::SocketOpened, now);
         } else if matches!(self.ctx.socket, Socket::Resting) {
             self.open_socket();
+        } else if let Socket::Waiting { rests, .. } = &mut self.ctx.socket {
+            *rests = false;
         }
         self.settle();
         Ok(id)
@@ -349,9 +353,12 @@ impl Client {
         self.advance(now);
         match &self.ctx.socket {
             Socket::Online(_) => self.probe_socket(),
-            Socket::Waiting { .. } => self.open_socket(),
-            Socket::Offline | Socket::Opening { .. } | Socket::Stopped { .. } | Socket::Resting => {
-            }
+            Socket::Waiting { rests: false, .. } => self.open_socket(),
+            Socket::Waiting { rests: true, .. }
+            | Socket::Offline
+            | Socket::Opening { .. }
+            | Socket::Stopped { .. }
+            | Socket::Resting => {}
         }
         self.settle();
     }
@@ -421,7 +428,7 @@ impl Client {
     #[must_use]
     pub const fn reconnect_at(&self) -> Option<Instant> {
         match &self.ctx.socket {
-            Socket::Waiting { retry_at } => Some(*retry_at),
+            Socket::Waiting { retry_at, .. } => Some(*retry_at),
             Socket::Offline
             | Socket::Opening { .. }
             | Socket::Online(_)
