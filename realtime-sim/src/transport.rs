@@ -312,7 +312,7 @@ impl World {
             }
             told.clear();
             self.told = told;
-            let Some(deeds) = deeds else { return self.oracle.on_drained(id) };
+            let Some(deeds) = deeds else { return self.oracle.on_drained(id, clock, now) };
             if self.listens && self.nodes[id.0].host.app().is_some() {
                 self.on_app(id, deeds);
             }
@@ -355,9 +355,10 @@ impl World {
                 let seed = self.seed.child("link", id);
                 let network = self.nodes[node.0].network;
                 let server = self.nodes[node.0].server;
-                let clock = self.nodes[node.0].clock.read(now);
+                // For a client time does not go back.
+                let latest = self.nodes[node.0].time(now).1;
                 self.oracle.on_attempt((node, asked.connection), (id, server), now);
-                self.oracle.on_connects((node, asked.connection), id, clock, now);
+                self.oracle.on_connects((node, asked.connection), id, latest, now);
                 self.observer.on_attempt(node, asked.connection);
                 self.keep_changes();
                 let link = Link::new(node, (socket, asked.connection), server, network, seed);

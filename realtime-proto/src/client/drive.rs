@@ -320,7 +320,12 @@ impl Client {
                     *retry_at = now + PUT_OFF_FOR;
                     self.ctx.timers.set(Timer::Reconnect, now + PUT_OFF_FOR);
                 }
-                _ => self.open_socket(),
+                Socket::Waiting { .. } => self.open_socket(),
+                Socket::Offline
+                | Socket::Opening { .. }
+                | Socket::Online(_)
+                | Socket::Stopped { .. }
+                | Socket::Resting => unreachable!("only a connection that waits has this timer"),
             },
             Timer::Stable => self.attempts = 0,
             Timer::Empty => self.rest(),

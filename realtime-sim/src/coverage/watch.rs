@@ -380,9 +380,9 @@ impl Watch {
                 Part::Client => ChannelView::Joining,
                 Part::Manager => ChannelView::Asked,
             },
-            ChannelTold::Errored { cause, again } => {
+            ChannelTold::Errored { cause, retry_at } => {
                 coverage.causes.add(*cause, Place::Errored, 1);
-                if *again { ChannelView::Retrying } else { ChannelView::Parked }
+                if retry_at.is_some() { ChannelView::Retrying } else { ChannelView::Parked }
             }
             ChannelTold::Closed => ChannelView::Gone,
             ChannelTold::Broadcast { has_id: true, .. } => return sees(Sight::BroadcastWithId),

@@ -169,11 +169,18 @@ impl Accounts {
             ChannelTold::Gap { stream, from, to } => {
                 let Some(book) = self.books.get_mut(&(node, key)) else { return Ok(()) };
                 book.due.retain(|due| due.post.stream != *stream || !due.is_within(*from, *to));
+                // Row changes may begin anew without a word; messages are lost with their join.
+                let broken = book.messages.is_broken || is_manager || *stream == Missed::Changes;
+                must(broken, "G10", || {
+                    format!("{key:?} has a gap from {from} to {to}, and nothing was lost")
+                })?;
                 book.flow_mut(*stream).on_resumed(*from, *to, latest)
             }
             ChannelTold::Recovered { contiguous, from, to } => {
                 let Some(book) = self.books.get_mut(&(node, key)) else { return Ok(()) };
                 book.messages.on_resumed(*from, *to, latest)?;
+                // A gap says what the store did not bring back.
+                book.messages.is_broken = !contiguous;
                 // What nobody stores is not in a replay, and may be missing.
                 book.due.retain(|due| {
                     !contiguous

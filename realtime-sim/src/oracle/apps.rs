@@ -37,6 +37,11 @@ impl Apps {
         }
     }
 
+    /// Whether a node has an application that was told something.
+    pub(super) fn has(&self, node: NodeId) -> bool {
+        self.showing.contains_key(&node)
+    }
+
     /// Whether what a node shows on a topic is its application's.
     pub(super) fn shows(&self, node: NodeId, topic: &str) -> bool {
         self.showing.get(&node).is_some_and(|topics| topics.contains(topic))

@@ -97,11 +97,12 @@ const LONG_SLEEP: Duration = Duration::from_secs(30);
 const PROBE: Duration = Duration::from_millis(1_900);
 
 impl Conduct {
-    /// An application asks for something.
+    /// An application asks for something; with a manager, a broadcast opens what it leaves on.
     pub(super) fn on_asked(
         &mut self,
         node: NodeId,
         command: &Command<'_>,
+        is_manager: bool,
         name: impl Fn(TopicId) -> Option<String>,
         now: Instant,
     ) {
@@ -134,6 +135,9 @@ impl Conduct {
                 if let Some(join) = name(*topic).and_then(|name| manners.joins.get_mut(&name)) {
                     join.rejected = false;
                 }
+            }
+            Command::Send(..) if is_manager => {
+                manners.joins.values_mut().for_each(|join| join.rejected = false);
             }
             Command::Close(_)
             | Command::Send(..)
@@ -431,7 +435,7 @@ mod tests {
 
     fn asks(conduct: &mut Conduct, command: Command<'_>, now: u64) {
         let name = |topic: TopicId| Some(["realtime:a", "realtime:b"][topic.index()].to_owned());
-        conduct.on_asked(ANA, &command, name, at(now));
+        conduct.on_asked(ANA, &command, false, name, at(now));
     }
 
     fn leaves(conduct: &mut Conduct, text: &'static str) -> Verdict {

@@ -12,7 +12,7 @@
 //! | G3, G5: channels close once, and in the right order | `view` |
 //! | G4, G6: what may leave on which socket, and no storms | `sockets` |
 //! | G9: presence as it is shown, and as it is told | `truth`, `roster` |
-//! | what is nobody's guarantee and everybody's expectation | `conduct` |
+//! | what is nobody's guarantee and everybody's expectation | `conduct`, `patience` |
 //! | what causes ask of a client | `causes` |
 //! | G11, G12: limits | `limits` |
 //! | G14: secrets | `secrets` |
@@ -25,6 +25,7 @@ mod apps;
 mod causes;
 mod conduct;
 mod limits;
+mod patience;
 mod pushes;
 mod read;
 mod roster;
@@ -52,6 +53,7 @@ pub(crate) use self::secrets::SECRET;
 use self::accounts::{Accounts, Arrival, Post};
 use self::apps::Apps;
 use self::conduct::Conduct;
+use self::patience::{Ended, Patience};
 use self::pushes::Pushes;
 use self::roster::Rosters;
 use self::script::Script;
@@ -102,6 +104,7 @@ pub(crate) struct Oracle {
     sockets: Sockets,
     accounts: Accounts,
     pushes: Pushes,
+    patience: Patience,
     conduct: Conduct,
     truth: Truth,
     rosters: Rosters,
@@ -173,8 +176,14 @@ impl Oracle {
     /// An application asks its client for something.
     pub(crate) fn on_asked(&mut self, node: NodeId, command: &Command<'_>, now: Instant) {
         let script = self.script.as_ref();
+        let is_manager = script.is_some_and(|script| script.is_manager(node));
         let name = |topic| Some(script?.spec(topic)?.topic.clone());
-        self.conduct.on_asked(node, command, name, now);
+        self.conduct.on_asked(node, command, is_manager, name, now);
+        if script.is_some() {
+            // Of a manager it is not known which of its connections have channels.
+            let is_needed = !is_manager && self.views.get(&node).is_some_and(View::has_channels);
+            self.patience.on_asked(node, command, is_needed);
+        }
     }
 
     /// An application was told something. It may ask its client again for anything then, and what
@@ -183,21 +192,25 @@ impl Oracle {
         self.apps.on_told(node);
         self.on_command(node, now);
         self.conduct.on_app(node);
+        self.patience.excuse(node);
         for deed in deeds {
             self.on_asked(node, &deed.command(), now);
             if let Deed::Close(topic) = deed {
-                self.on_given_up(node, *topic);
+                self.on_given_up(node, *topic, now);
             }
         }
     }
 
     pub(crate) fn on_sleeps(&mut self, node: NodeId, now: Instant) {
         self.conduct.on_sleeps(node, now);
+        self.patience.on_hindered(node);
     }
 
     /// A node goes on; `suspended` when its machine slept and not only its driver.
     pub(crate) fn on_woke(&mut self, node: NodeId, suspended: bool, now: Instant) {
         self.conduct.on_woke(node, suspended, now);
+        self.patience.on_hindered(node);
+        self.patience.excuse(node);
     }
 
     /// A server refuses a connection and says how long to wait before the next.
@@ -245,31 +258,69 @@ impl Oracle {
     ) {
         let events_max = self.script.as_ref().map(|script| script.events_max);
         let view = self.views.entry(node).or_default();
+        let was_live = view.is_all_live();
+        let is_new = matches!(told, Told::Channel(key, _) if view.is_new(*key));
         let is_manager = self.script.as_ref().is_some_and(|script| script.is_manager(node));
         let verdict = view.on_told(told, clock, events_max, is_manager);
         self.judge(node, now, verdict);
-        if let (Told::Disconnected { connection, cause, retry_at }, true) =
-            (told, self.script.is_some())
-        {
-            let after = retry_at.map(|at| at.saturating_duration_since(clock));
-            let verdict = self.conduct.on_disconnected((node, *connection), *cause, after, now);
-            self.judge(node, now, verdict);
-        }
-        if let Told::Channel(_, ChannelTold::Ended { number, end }) = told {
-            let verdict = self.pushes.on_ended(node, *number, *end);
-            return self.judge(node, now, verdict);
-        }
-        let (Told::Channel(key, told), true) = (told, self.script.is_some()) else { return };
-        if key.topic == ChannelKey::OF_APP {
-            return;
-        }
-        if *told == ChannelTold::Live {
-            self.sockets.excuse(node, now);
-        }
-        let verdict = self.accounts.on_told(node, *key, told, is_manager, latest);
+        let verdict = match told {
+            Told::Disconnected { connection, cause, retry_at } => {
+                let (connection, cause, retry_at) = (*connection, *cause, *retry_at);
+                let ended = Ended { connection, cause, retry_at, was_live };
+                self.on_disconnected(node, ended, clock, now)
+            }
+            Told::Channel(_, ChannelTold::Ended { number, end }) => {
+                self.pushes.on_ended(node, *number, *end)
+            }
+            // A manager begins with how a channel stands that others have already.
+            Told::Channel(_, ChannelTold::Errored { .. }) if is_new && is_manager => Ok(()),
+            Told::Channel(key, told) => self.on_channel(node, *key, told, (clock, latest), now),
+            Told::Connected { .. } | Told::TokenNeeded | Told::Violation | Told::Note(_) => Ok(()),
+        };
         self.judge(node, now, verdict);
-        let verdict = self.rosters.on_told(node, *key, told, is_manager);
-        self.judge(node, now, verdict);
+    }
+
+    fn on_disconnected(
+        &mut self,
+        node: NodeId,
+        ended: Ended,
+        clock: Instant,
+        now: Instant,
+    ) -> Verdict {
+        let Some(script) = &self.script else { return Ok(()) };
+        let after = ended.retry_at.map(|at| at.saturating_duration_since(clock));
+        self.conduct.on_disconnected((node, ended.connection), ended.cause, after, now)?;
+        // A manager, or an application, may have channels that nobody knows of.
+        let knows_all = !script.is_manager(node) && !self.apps.has(node);
+        let ended = Ended { was_live: ended.was_live && knows_all, ..ended };
+        self.patience.on_disconnected(node, ended, script, clock)
+    }
+
+    fn on_channel(
+        &mut self,
+        node: NodeId,
+        key: ChannelKey,
+        told: &ChannelTold,
+        (clock, latest): (Instant, Instant),
+        now: Instant,
+    ) -> Verdict {
+        let Some(script) = self.script.as_ref().filter(|_| key.topic != ChannelKey::OF_APP) else {
+            return Ok(());
+        };
+        match told {
+            ChannelTold::Live => {
+                self.sockets.excuse(node, now);
+                self.patience.on_live(node, key.topic, clock);
+            }
+            ChannelTold::Errored { cause, retry_at } => {
+                let told = (*cause, *retry_at);
+                self.patience.on_errored(node, key.topic, told, script, clock)?;
+            }
+            _ => {}
+        }
+        let is_manager = script.is_manager(node);
+        self.accounts.on_told(node, key, told, is_manager, latest)?;
+        self.rosters.on_told(node, key, told, is_manager)
     }
 
     /// What a node shows when it is printed, an event or all of it.
@@ -284,8 +335,9 @@ impl Oracle {
         self.views.entry(node).or_default().on_wanted(key);
     }
 
-    pub(crate) fn on_given_up(&mut self, node: NodeId, topic: TopicId) {
+    pub(crate) fn on_given_up(&mut self, node: NodeId, topic: TopicId, now: Instant) {
         self.accounts.on_given_up(node, topic);
+        self.patience.on_given_up(node, topic, now);
     }
 
     pub(crate) fn on_send(&mut self, node: NodeId, topic: TopicId, number: u64) {
@@ -306,6 +358,7 @@ impl Oracle {
         self.rosters.on_restarted(node);
         self.apps.on_restarted(node);
         self.pushes.on_restarted(node);
+        self.patience.on_restarted(node);
         self.whole.on_restarted(node);
     }
 
@@ -313,6 +366,7 @@ impl Oracle {
     pub(crate) fn on_clock_back(&mut self, node: NodeId, seen: Instant) {
         self.accounts.on_clock_back(node, seen);
         self.conduct.on_clock_back(node);
+        self.patience.on_clock_back(node);
     }
 }
 
@@ -367,7 +421,7 @@ impl Oracle {
 
 /// Frames and sockets.
 impl Oracle {
-    /// A node begins to connect; `clock` is its own time.
+    /// A node begins to connect, no later than at `clock` by its client's time.
     pub(crate) fn on_connects(
         &mut self,
         of: (NodeId, u32),
@@ -377,6 +431,8 @@ impl Oracle {
     ) {
         if self.script.is_some() {
             let verdict = self.conduct.on_attempt(of, link, clock);
+            self.judge(of.0, now, verdict);
+            let verdict = self.patience.on_attempt(of, link, clock);
             self.judge(of.0, now, verdict);
         }
     }
@@ -396,6 +452,7 @@ impl Oracle {
         self.sockets.on_gone(link);
         self.conduct.on_gone(link, now);
         self.pushes.on_gone(link);
+        self.patience.on_gone(link);
         self.whole.on_gone(link);
     }
 
@@ -404,15 +461,18 @@ impl Oracle {
         self.sockets.on_renamed(before, after);
         self.conduct.on_renamed(before, after);
         self.pushes.on_renamed(before, after);
+        self.patience.on_renamed(before, after);
         self.whole.on_renamed(before, after);
     }
 
     /// A node's driver carried out all that it was asked for, and the application took all events.
-    pub(crate) fn on_drained(&mut self, node: NodeId) {
+    pub(crate) fn on_drained(&mut self, node: NodeId, clock: Instant, now: Instant) {
         self.sockets.on_drained(node);
         if self.script.is_some() {
             self.whole.on_drained(node);
             self.pushes.on_drained(node);
+            let verdict = self.patience.on_drained(node, clock);
+            self.judge(node, now, verdict);
         }
     }
 
@@ -421,12 +481,14 @@ impl Oracle {
         if self.script.is_some() {
             self.whole.on_waits(node, clock);
             self.pushes.on_waits(node);
+            self.patience.on_hindered(node);
         }
     }
 
     /// A node learns that a socket is open, at this time by its own clock.
     pub(crate) fn on_opened(&mut self, link: u64, clock: Instant) {
         self.whole.on_opened(link, clock);
+        self.patience.on_opened(link);
     }
 
     /// A frame leaves a node; `clock` is its own time.
@@ -442,8 +504,11 @@ impl Oracle {
         let Some(envelope) = read::read(Sender::Client, frame) else {
             return self.find("G6", now, || format!("{node} sends what nobody can read"));
         };
-        if self.script.is_some() {
+        if let Some(script) = &self.script {
             self.whole.on_leaves(link, &envelope, clock);
+            let of = (node, link);
+            let verdict = self.patience.on_leaves(of, &envelope, script, (clock, now));
+            self.judge(node, now, verdict);
         }
         let verdict = self.sockets.on_leaves(link, &envelope, self.script.as_ref(), now);
         self.judge(node, now, verdict);
@@ -477,6 +542,7 @@ impl Oracle {
         self.conduct.on_arrives(link, &envelope);
         if self.script.is_some() {
             self.whole.on_arrives(link, &envelope, arrived.joins, clock);
+            self.patience.on_arrives(link, &envelope, arrived.joins);
         }
         if envelope.event == "phx_reply" {
             self.pushes.on_reply(link, &envelope);
@@ -594,7 +660,9 @@ impl Oracle {
         let views = &self.views;
         let is_live = |node, key| views.get(&node).is_some_and(|view: &View| view.is_live(key));
         let of_live = |node, topic| views.get(&node).is_some_and(|view| view.has_live(topic));
+        let sockets = self.script.as_ref().map_or(Ok(()), |script| self.sockets.settle(script));
         let verdict = self.accounts.settle(is_live).and_then(|()| self.pushes.settle(of_live));
+        let verdict = verdict.and(sockets);
         if let Err((rule, what)) = verdict {
             self.find(rule, now, || what);
         }

@@ -21,6 +21,7 @@ pub(super) struct Sockets {
 #[derive(Debug)]
 struct Socket {
     node: NodeId,
+    connection: u32,
     server: usize,
     topics: Vec<Topic>,
     joins: limits::Bucket,
@@ -103,8 +104,10 @@ impl Sockets {
         script: Option<&Script>,
         now: Instant,
     ) -> Verdict {
-        let joins = limits::Bucket::new(now);
-        self.by_link.insert(link, Socket { node, server, topics: Vec::new(), joins });
+        let per_second = script.map_or(limits::JOINS_PER_SECOND_MAX, |script| script.joins_max);
+        let joins = limits::Bucket::new(per_second, now);
+        let socket = Socket { node, connection, server, topics: Vec::new(), joins };
+        self.by_link.insert(link, socket);
         let pace = self.paces.entry(node).or_default();
         let attempts = pace.attempts.entry(connection).or_default().add(now);
         let Some(script) = script else { return Ok(()) };
@@ -127,6 +130,18 @@ impl Sockets {
     pub(super) fn on_restarted(&mut self, node: NodeId) {
         self.by_link.retain(|_, socket| socket.node != node);
         self.paces.remove(&node);
+    }
+
+    /// What a manager has besides its first connection is there for a channel.
+    pub(super) fn settle(&self, script: &Script) -> Verdict {
+        let further = |socket: &&Socket| socket.connection > 0 && script.is_manager(socket.node);
+        for socket in self.by_link.values().filter(further) {
+            let mut topics = socket.topics.iter();
+            must(topics.any(|topic| topic.phase == Phase::Joined), "manners", || {
+                format!("{} has connection {} for nothing", socket.node, socket.connection)
+            })?;
+        }
+        Ok(())
     }
 
     /// The server behind the socket on which a node has joined a topic.

@@ -54,6 +54,21 @@ impl View {
         self.channels.get(&key) == Some(&Standing::Live)
     }
 
+    /// Whether nothing was told of a channel yet.
+    pub(super) fn is_new(&self, key: ChannelKey) -> bool {
+        self.channels.get(&key).is_none_or(|standing| *standing == Standing::New)
+    }
+
+    pub(super) fn has_channels(&self) -> bool {
+        self.channels.values().any(|standing| *standing != Standing::Closed)
+    }
+
+    /// Whether all channels are live, and there is one.
+    pub(super) fn is_all_live(&self) -> bool {
+        let mut open = self.channels.values().filter(|it| **it != Standing::Closed).peekable();
+        open.peek().is_some() && open.all(|standing| *standing == Standing::Live)
+    }
+
     /// Whether a channel of a topic is live.
     pub(super) fn has_live(&self, topic: TopicId) -> bool {
         let is_it = |(key, standing): (&ChannelKey, &Standing)| {
@@ -115,7 +130,7 @@ impl View {
                 })?;
                 Standing::Live
             }
-            ChannelTold::Errored { cause, again } => {
+            ChannelTold::Errored { cause, retry_at } => {
                 let is_told = self.disconnected.values().any(|told| *told == (*cause, clock));
                 let lost = is_of_transport(*cause) || *cause == CauseKind::Requested;
                 // A manager begins with how a channel stands that others have already.
@@ -124,7 +139,8 @@ impl View {
                     format!("{key:?} errors before the disconnect that causes it is told")
                 })?;
                 // A manager tries so often and no more, as it is set.
-                let given_up = !again && !is_manager && !is_told && channel_comes_back(*cause);
+                let given_up =
+                    retry_at.is_none() && !is_manager && !is_told && channel_comes_back(*cause);
                 must(!given_up, "G8", || format!("{key:?} is given up: {cause:?}"))?;
                 Standing::Away
             }

@@ -53,7 +53,8 @@ impl Stage<'_> {
             Act::Open { topic } => self.open(who, *topic),
             Act::Close { topic } => {
                 if self.actors[player].wanted.remove(topic).is_some() {
-                    self.world.oracle.on_given_up(self.actors[player].node, *topic);
+                    let (node, now) = (self.actors[player].node, self.world.now);
+                    self.world.oracle.on_given_up(node, *topic, now);
                     self.perform(who, &Command::Close(*topic));
                 }
             }
@@ -119,7 +120,7 @@ impl Stage<'_> {
             (Performed::Refused, _) if has_app => {
                 // The application has the topic itself.
                 wanted.remove(&topic);
-                self.world.oracle.on_given_up(node, topic);
+                self.world.oracle.on_given_up(node, topic, self.world.now);
             }
             (Performed::Refused, Some(before)) => _ = wanted.insert(topic, before),
             (Performed::Refused, None) => _ = wanted.remove(&topic),

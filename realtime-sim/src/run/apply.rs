@@ -420,7 +420,7 @@ impl Stage<'_> {
             Fault::StopReading { who, span } => {
                 let node = self.node(*who);
                 self.world.nodes[node.0].reads = false;
-                self.world.refresh_deadline(node);
+                self.world.flush(node);
                 self.world.last(Lasting::Deafness(node), *span);
             }
             Fault::TokenEnds { who, within } => self.set_token(*who, *within),

@@ -362,8 +362,8 @@ impl<'a> Stage<'a> {
                             let again = is_manager || !needs_somebody(cause);
                             wanted.trouble = Some((cause, again));
                         }
-                        ChannelTold::Errored { cause, again } => {
-                            let again = again || !is_manager && !needs_somebody(cause);
+                        ChannelTold::Errored { cause, retry_at } => {
+                            let again = retry_at.is_some() || !is_manager && !needs_somebody(cause);
                             wanted.trouble = Some((cause, again));
                         }
                         ChannelTold::Closed => wanted.closed = true,

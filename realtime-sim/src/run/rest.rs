@@ -68,7 +68,7 @@ impl Stage<'_> {
         let way = settings.delay + settings.jitter;
         // A server may hold a connection for what it refused last; a clock that went back lets
         // every timer wait for as long.
-        live_within(settings)
+        live_within(settings, self.scenario.cast.topics.len())
             + settings.subscribed_after.max(self.subscribes_late)
             + settings.token_after
             + 20 * way

@@ -92,7 +92,7 @@ fn what_is_told_of_an_older_channel_is_not_said_of_the_newest() {
                 +1s ana close room\n+1s ana open room";
     let scenario: Scenario = text.parse().expect("a scenario");
     let topic = TopicId(0);
-    let errored = ChannelTold::Errored { cause: CauseKind::PrivateOnly, again: false };
+    let errored = ChannelTold::Errored { cause: CauseKind::PrivateOnly, retry_at: None };
     for (life, is_heard) in [(1, false), (2, true)] {
         let mut stage = reopened(&scenario);
         for told in [errored.clone(), ChannelTold::Closed] {
@@ -119,7 +119,8 @@ fn a_person_asks_again_for_what_needs_somebody_and_for_nothing_else() {
     ] {
         let mut stage = reopened(&scenario);
         let key = stage.actors[0].wanted[&TopicId(0)].key.expect("ours says which");
-        for told in [ChannelTold::Errored { cause, again: false }, ChannelTold::Stopped { cause }] {
+        for told in [ChannelTold::Errored { cause, retry_at: None }, ChannelTold::Stopped { cause }]
+        {
             stage.world.overheard.push((NodeId(0), Told::Channel(key, told)));
             stage.listen();
             let trouble = stage.actors[0].wanted[&TopicId(0)].trouble;

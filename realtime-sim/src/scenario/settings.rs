@@ -114,6 +114,8 @@ settings! {
     events_max "events-max": u32 = 256, |draw| 4 + draw.below(60) as u32;
     /// How many channels a connection of a manager holds at most. Default 100.
     channels_max "channels-max": u32 = 100, |draw| 1 + draw.below(3) as u32;
+    /// How many joins a second a client makes at most on a connection. Default 50.
+    joins_max "joins-max": u32 = 50, |draw| 1 + draw.below(4) as u32;
     /// How long a manager keeps a channel that nobody holds. Default 1 s.
     linger "linger": Duration = millis(1_000), |draw| millis(draw.below(5_000));
 }

@@ -44,6 +44,7 @@ pub(crate) fn client_config(cast: &Cast, name: &str) -> Config {
     let retries = Backoff::exponential(settings.retry_first, settings.retry_max);
     let mut limits = Limits::default();
     limits.events_queued_max = settings.events_max as usize;
+    limits.joins_per_second_max = settings.joins_max.max(1);
     let vsn =
         if settings.vsn1 { realtime_proto::wire::Vsn::V1 } else { realtime_proto::wire::Vsn::V2 };
     Config::builder("wss://project.supabase.co/realtime/v1")
@@ -141,7 +142,7 @@ impl ClientSubject {
             ChannelEvent::ChangesStopped { cause } => ChannelTold::Stopped { cause: cause.kind },
             ChannelEvent::Rejoining { .. } => ChannelTold::Rejoining,
             ChannelEvent::Errored { cause, retry_at } => {
-                ChannelTold::Errored { cause: cause.kind, again: retry_at.is_some() }
+                ChannelTold::Errored { cause: cause.kind, retry_at: *retry_at }
             }
             ChannelEvent::Closed { .. } => {
                 if let Some(key) = self.keys.remove(&id) {

@@ -169,10 +169,12 @@ fn status_told(before: Option<&ChannelStatus>, status: &ChannelStatus) -> Channe
         }
         ChannelStatus::Connected => ChannelTold::Joined,
         ChannelStatus::Live => ChannelTold::Live,
-        ChannelStatus::Reconnecting { cause, .. } => {
-            ChannelTold::Errored { cause: cause.kind, again: true }
+        ChannelStatus::Reconnecting { next_at, cause, .. } => {
+            ChannelTold::Errored { cause: cause.kind, retry_at: *next_at }
         }
-        ChannelStatus::Error { cause } => ChannelTold::Errored { cause: cause.kind, again: false },
+        ChannelStatus::Error { cause } => {
+            ChannelTold::Errored { cause: cause.kind, retry_at: None }
+        }
         // The application disconnected, or the channel is another one.
         ChannelStatus::Connecting if before.is_some() => ChannelTold::Rejoining,
         ChannelStatus::Connecting | ChannelStatus::Closed | _ => ChannelTold::Other,

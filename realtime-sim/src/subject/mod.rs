@@ -294,8 +294,8 @@ pub enum ChannelTold {
     Errored {
         /// Why.
         cause: CauseKind,
-        /// Whether it will be tried again without being asked.
-        again: bool,
+        /// When it will be tried again without being asked, if it will.
+        retry_at: Option<Instant>,
     },
     /// It is gone; nothing follows.
     Closed,

@@ -243,7 +243,7 @@ fn a_push_of_an_older_join_is_found() {
 fn a_channel_that_errors_before_the_disconnect_is_told_is_found() {
     let mut bench = Bench::live(ANA);
     let cause = CauseKind::ConnectionLost;
-    bench.tells_of(ANA, 1, ChannelTold::Errored { cause, again: true });
+    bench.tells_of(ANA, 1, ChannelTold::Errored { cause, retry_at: Some(bench.now) });
     assert_eq!(bench.found(), "G5");
 }
 
@@ -260,14 +260,14 @@ fn a_channel_errors_for_the_disconnect_that_is_told_with_it_and_for_no_other() {
         // What another connection of a manager tells changes nothing.
         let other = CauseKind::ConnectionLost;
         bench.tells(ANA, Told::Disconnected { connection: 2, cause: other, retry_at });
-        bench.tells_of(ANA, 1, ChannelTold::Errored { cause, again: false });
+        bench.tells_of(ANA, 1, ChannelTold::Errored { cause, retry_at: None });
         assert_eq!(bench.found(), rule, "{cause:?} {connection}");
     }
     let mut bench = Bench::live(ANA);
     let cause = CauseKind::ServiceRestart;
     bench.tells(ANA, Told::Disconnected { connection: 0, cause, retry_at: Some(bench.now) });
     bench.pass(1);
-    bench.tells_of(ANA, 1, ChannelTold::Errored { cause, again: false });
+    bench.tells_of(ANA, 1, ChannelTold::Errored { cause, retry_at: None });
     assert_eq!(bench.found(), "G5");
 }
 
@@ -286,7 +286,11 @@ fn a_client_that_gives_up_a_channel_that_comes_back_is_found() {
         (NodeId(2), CauseKind::ServerRestarting, false, ""),
     ] {
         let mut bench = Bench::new();
-        bench.tells_of(node, 1, ChannelTold::Errored { cause, again });
+        bench.tells_of(
+            node,
+            1,
+            ChannelTold::Errored { cause, retry_at: again.then_some(bench.now) },
+        );
         assert_eq!(bench.found(), rule, "{node} {cause:?} {again}");
     }
 }
@@ -324,10 +328,10 @@ fn a_push_that_waited_for_a_stuck_driver_may_leave_after_the_server_ended_the_ch
     bench.receives(ANA, r#"["1","1","realtime:room","phx_error",{}]"#);
     bench.sends_number(ANA, 1);
     assert_eq!(bench.found(), "");
-    bench.oracle.on_drained(BEN);
+    bench.oracle.on_drained(BEN, bench.now, bench.now);
     bench.sends_number(ANA, 2);
     assert_eq!(bench.found(), "");
-    bench.oracle.on_drained(ANA);
+    bench.oracle.on_drained(ANA, bench.now, bench.now);
     bench.sends_number(ANA, 3);
     assert_eq!(bench.found(), "G6");
 }
@@ -499,4 +503,21 @@ fn sessions_and_deadlines_that_are_left_at_the_end_are_found() {
         bench.oracle.check_end(sessions, deadline, bench.now);
         assert_eq!(bench.found(), "end");
     }
+}
+
+#[test]
+fn a_gap_of_messages_on_a_channel_that_lost_nothing_is_found() {
+    let gap = |bench: &Bench| ChannelTold::Gap {
+        stream: Missed::Messages,
+        from: bench.now,
+        to: bench.now,
+    };
+    let mut bench = Bench::live(ANA);
+    bench.tells_of(ANA, 1, ChannelTold::Rejoining);
+    let told = gap(&bench);
+    bench.tells_of(ANA, 1, told);
+    assert_eq!(bench.found(), "");
+    let told = gap(&bench);
+    bench.tells_of(ANA, 1, told);
+    assert_eq!(bench.found(), "G10");
 }

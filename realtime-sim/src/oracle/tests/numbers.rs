@@ -73,6 +73,7 @@ fn the_answer_to_a_join_that_nobody_waits_for_any_more_proves_nothing() {
         bench.receives_number(ANA, "null", 1, "");
         bench.tells_of(ANA, 1, came(1));
         let (from, to) = (Instant::EPOCH, bench.now);
+        bench.tells_of(ANA, 1, ChannelTold::Rejoining);
         bench.tells_of(ANA, 1, ChannelTold::Gap { stream: Missed::Messages, from, to });
         assert_eq!(bench.found(), rule, "{answered_after}");
     }
@@ -104,8 +105,10 @@ fn a_heartbeat_that_waited_for_its_driver_was_asked_for_earlier() {
     bench.receives_number(ANA, "null", 1, "");
     bench.tells_of(ANA, 1, came(1));
     let gap = |from| ChannelTold::Gap { stream: Missed::Messages, from, to: from };
+    bench.tells_of(ANA, 1, ChannelTold::Rejoining);
     bench.tells_of(ANA, 1, gap(stuck_since));
     assert_eq!(bench.found(), "");
+    bench.tells_of(ANA, 1, ChannelTold::Rejoining);
     bench.tells_of(ANA, 1, gap(Instant::EPOCH));
     assert_eq!(bench.found(), "G10");
 }
@@ -128,6 +131,7 @@ fn a_message_that_comes_or_is_in_a_gap_is_owed_no_more() {
     bench.pass(1_000);
     bench.announces(2, false);
     let (from, to) = (bench.now, bench.now);
+    bench.tells_of(ANA, 1, ChannelTold::Rejoining);
     bench.tells_of(ANA, 1, ChannelTold::Gap { stream: Missed::Messages, from, to });
     bench.settles();
     assert_eq!(bench.found(), "");
@@ -139,7 +143,12 @@ fn a_gap_of_another_stream_or_another_time_excuses_nothing() {
         let mut bench = Bench::live(ANA);
         bench.announces(1, false);
         let from = bench.now + Duration::from_millis(millis);
+        bench.pass(millis);
+        bench.tells_of(ANA, 1, ChannelTold::Rejoining);
         bench.tells_of(ANA, 1, ChannelTold::Gap { stream, from, to: from });
+        bench.tells_of(ANA, 1, ChannelTold::Joined);
+        bench.tells_of(ANA, 1, ChannelTold::Live);
+        assert_eq!(bench.found(), "", "{stream:?}");
         bench.settles();
         assert_eq!(bench.found(), "G10", "{stream:?}");
     }
@@ -213,6 +222,7 @@ fn a_clock_that_goes_back_takes_what_its_client_did_not_see_with_it() {
     bench.announces(1, false);
     bench.oracle.on_clock_back(ANA, Instant::EPOCH);
     let (from, to) = (Instant::EPOCH, Instant::EPOCH);
+    bench.tells_of(ANA, 1, ChannelTold::Rejoining);
     bench.tells_of(ANA, 1, ChannelTold::Gap { stream: Missed::Messages, from, to });
     bench.settles();
     assert_eq!(bench.found(), "");

@@ -11,7 +11,7 @@ fn pushed(asks: bool, leaves: bool) -> Bench {
     bench.accepted(ANA, "1");
     bench.tells_of(ANA, 1, ChannelTold::Joined);
     bench.oracle.on_send(ANA, ROOM, 5);
-    bench.oracle.on_drained(ANA);
+    bench.oracle.on_drained(ANA, bench.now, bench.now);
     if leaves {
         bench.sends_number(ANA, 5);
     }

@@ -87,7 +87,7 @@ fn who_comes_and_is_there_or_changes_or_goes_and_is_not_there_is_found() {
 #[test]
 fn a_live_channel_that_was_not_told_to_be_up_to_date_is_found() {
     let cause = CauseKind::ChannelCrashed;
-    let lost = ChannelTold::Errored { cause, again: true };
+    let lost = ChannelTold::Errored { cause, retry_at: Some(Instant::EPOCH) };
     let stopped = ChannelTold::Stopped { cause };
     let unsynced = updated(&[]);
     for (node, told, rule) in [
