@@ -410,7 +410,7 @@ impl World {
     /// How much may be under way to a server before a write blocks: little in scenarios, where slow
     /// links are to be felt, and as much as anybody needs in worlds that are made by hand.
     const fn write_buffer_bytes(&self) -> usize {
-        if self.keeps_findings { 4 << 10 } else { 256 << 10 }
+        if self.keeps_findings { 2 << 10 } else { 256 << 10 }
     }
 
     /// Keeps a driver in its write while too much is under way.

@@ -209,6 +209,7 @@ impl Oracle {
     /// A node goes on; `suspended` when its machine slept and not only its driver.
     pub(crate) fn on_woke(&mut self, node: NodeId, suspended: bool, now: Instant) {
         self.conduct.on_woke(node, suspended, now);
+        self.whole.on_woke(node);
         self.patience.on_hindered(node);
         self.patience.excuse(node);
     }

@@ -61,6 +61,14 @@ impl Whole {
         self.waits_since.entry(node).or_insert(clock);
     }
 
+    /// A node wakes. It asks anew whether its connections live, and may do so behind what waits to be
+    /// written; of an answer to what it asked before, it need not take note.
+    pub(super) fn on_woke(&mut self, node: NodeId) {
+        for line in self.lines.values_mut().filter(|line| line.of.0 == node) {
+            line.beat = None;
+        }
+    }
+
     /// A socket is open.
     pub(super) fn on_opened(&mut self, link: u64, clock: Instant) {
         self.on_answered(link, clock);

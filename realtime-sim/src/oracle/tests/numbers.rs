@@ -227,3 +227,22 @@ fn a_clock_that_goes_back_takes_what_its_client_did_not_see_with_it() {
     bench.settles();
     assert_eq!(bench.found(), "");
 }
+
+#[test]
+fn an_answer_to_what_was_asked_before_a_sleep_proves_nothing() {
+    for (sleeps, rule) in [(false, "G10"), (true, "")] {
+        let mut bench = Bench::live(ANA);
+        bench.pass(1_000);
+        bench.sends(ANA, r#"[null,"2","phoenix","heartbeat",{}]"#);
+        if sleeps {
+            bench.oracle.on_woke(ANA, true, bench.now);
+        }
+        bench.receives(ANA, r#"[null,"2","phoenix","phx_reply",{"status":"ok","response":{}}]"#);
+        bench.receives_number(ANA, "null", 1, "");
+        bench.tells_of(ANA, 1, came(1));
+        bench.tells_of(ANA, 1, ChannelTold::Rejoining);
+        let (from, to) = (Instant::EPOCH, bench.now);
+        bench.tells_of(ANA, 1, ChannelTold::Gap { stream: Missed::Messages, from, to });
+        assert_eq!(bench.found(), rule, "{sleeps}");
+    }
+}
