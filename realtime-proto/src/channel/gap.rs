@@ -40,7 +40,7 @@ pub struct Gap {
     pub from_unix: Option<Duration>,
     /// Why it had stopped.
     pub why: Cause,
-    /// Which loss of its channel it was, counted from one.
+    /// Which loss of its channel it was, counted from one; zero where no channel counts.
     pub(crate) loss: u64,
 }
 
@@ -108,7 +108,7 @@ pub(crate) struct Streams {
     changes: Flow,
     /// The bindings whose changes flowed before they stopped.
     flowed: BindingSet,
-    /// How often a stream was lost so far, which numbers the losses.
+    /// Numbers the moments at which a stream may have been lost.
     losses: u64,
     /// Up to when the changes that were delivered are known to be all.
     changes_whole_until: Instant,
@@ -212,9 +212,17 @@ impl Streams {
         if let Some(replay) = self.replay.take() {
             // What is missing is asked for from the same place again; ids tell what came already.
             self.messages = Flow::Broken(Loss { number: loss.number, ..replay.loss });
-        } else if matches!(self.messages, Flow::Flowing) {
-            self.anchor = self.newest;
-            self.messages = Flow::Broken(loss.clone());
+        } else {
+            match &mut self.messages {
+                Flow::Idle => {}
+                Flow::Flowing => {
+                    self.anchor = self.newest;
+                    self.messages = Flow::Broken(loss.clone());
+                }
+                // Something was lost while the channel went on, and whoever came since misses what
+                // the end of the join costs.
+                Flow::Broken(held) => held.number = loss.number,
+            }
         }
         self.on_changes_lost(served, loss);
         self.renewals = Renewals::default();
@@ -372,14 +380,9 @@ impl Streams {
 
     /// The stream of row changes, as a gap of it names it; `None` when none of the bindings had
     /// flowed before.
-    pub(crate) fn changes(&self, bindings: BindingSet) -> Option<Stream> {
-        let last_commit = self.last_commit;
+    fn changes(&self) -> Option<Stream> {
+        let (bindings, last_commit) = (self.flowed, self.last_commit);
         (!bindings.is_empty()).then_some(Stream::Changes { bindings, last_commit })
-    }
-
-    /// The bindings whose changes flowed before they stopped.
-    pub(crate) const fn flowed(&self) -> BindingSet {
-        self.flowed
     }
 
     /// A binding is gone, and its place may be taken by another.
@@ -454,7 +457,7 @@ impl Slot {
         let Some(loss) = self.streams.on_subscribed(served, ctx.whole_until, ctx.now) else {
             return;
         };
-        if let Some(stream) = self.streams.changes(self.streams.flowed()) {
+        if let Some(stream) = self.streams.changes() {
             self.tell_gap(stream, loss, ctx);
         }
     }
