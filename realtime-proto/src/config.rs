@@ -204,7 +204,8 @@ impl ConfigBuilder {
         /// 60 s. It takes [`set_unix_time`](crate::Client::set_unix_time) to know the expiry.
         token_needed_before: Duration;
         /// Sets how long after its last channel was closed the connection is closed too, until
-        /// the next channel is opened. Default 50 s; `None` keeps it.
+        /// the next channel is opened. Default 50 s; `None` keeps it. A delay that runs then, before
+        /// another attempt, is waited out by the next channel, too.
         disconnect_when_empty_after: Option<Duration>;
         /// Sets how long the answer to a join may take. Default 10 s; a Supabase server refuses
         /// after 5 s.

@@ -34,7 +34,7 @@ pub enum ConnectionState {
     Connecting,
     /// Open.
     Connected,
-    /// Lost; the delay before the next attempt runs.
+    /// Lost; the delay before the next attempt runs, or before it rests as no channel needs it.
     Waiting {
         /// When it is over.
         retry_at: Instant,

@@ -62,12 +62,18 @@ impl Client {
         if !self.wanted || self.channels.len() > 0 {
             return;
         }
-        if let Socket::Waiting { rests, .. } = &mut self.ctx.socket {
-            *rests = true;
-            return;
+        if matches!(self.ctx.socket, Socket::Waiting { .. }) {
+            return self.rest_after_delay();
         }
         self.end_socket(CauseKind::Empty);
         self.ctx.socket = Socket::Resting;
+    }
+
+    /// Lets no attempt follow the delay that runs, if one does.
+    pub(crate) const fn rest_after_delay(&mut self) {
+        if let Socket::Waiting { rests, .. } = &mut self.ctx.socket {
+            *rests = true;
+        }
     }
 
     fn end_socket(&mut self, why: CauseKind) {

@@ -329,7 +329,8 @@ impl Client {
 
     /// Checks the connection now: after a hint that the network changed or the machine woke up.
     ///
-    /// An open connection has 2 s to answer; an attempt that was planned is made at once.
+    /// An open connection has 2 s to answer; an attempt that was planned is made at once. What no
+    /// channel needs stays at rest.
     ///
     /// # Examples
     ///
@@ -428,8 +429,9 @@ impl Client {
     #[must_use]
     pub const fn reconnect_at(&self) -> Option<Instant> {
         match &self.ctx.socket {
-            Socket::Waiting { retry_at, .. } => Some(*retry_at),
-            Socket::Offline
+            Socket::Waiting { retry_at, rests: false } => Some(*retry_at),
+            Socket::Waiting { rests: true, .. }
+            | Socket::Offline
             | Socket::Opening { .. }
             | Socket::Online(_)
             | Socket::Stopped { .. }
@@ -461,9 +463,9 @@ impl Client {
         self.channels.len()
     }
 
-    /// Whether there is neither a connection nor one on its way.
-    pub(crate) const fn is_offline(&self) -> bool {
-        self.ctx.socket.id().is_none()
+    /// Whether there is no connection, none on its way, and no delay that runs.
+    pub(crate) const fn is_at_rest(&self) -> bool {
+        self.ctx.socket.id().is_none() && !matches!(self.ctx.socket, Socket::Waiting { .. })
     }
 
     pub(crate) const fn vsn(&self) -> Vsn {

@@ -120,15 +120,19 @@ impl Pool {
         Ok(id)
     }
 
-    /// Drops further connections that have no channel, no socket and nothing left to say.
+    /// Drops further connections that have no channel, no socket and nothing left to say. A delay
+    /// that a server asked for runs to its end before, lest a new connection came earlier.
     fn retire(&mut self) {
         if self.clients.len() == 1 {
             return;
         }
         let retired = &mut self.retired;
         self.clients.retain(|id, client| {
-            let idle = client.channel_count() == 0 && client.is_offline();
-            let stays = *id == ConnectionId::FIRST || !idle || client.has_output();
+            let needed = *id == ConnectionId::FIRST || client.channel_count() > 0;
+            if !needed {
+                client.rest_after_delay();
+            }
+            let stays = needed || !client.is_at_rest() || client.has_output();
             if !stays {
                 retired.add(&client.stats());
             }
