@@ -62,7 +62,7 @@ impl PushOptions {
         self
     }
 
-    /// Expects no reply: it has ended as soon as it is queued on an open connection.
+    /// Expects no reply: it has ended as soon as the driver takes its frame.
     #[must_use]
     pub const fn without_reply(mut self) -> Self {
         self.reply = false;

@@ -186,7 +186,8 @@ impl Slot {
     }
 
     /// The close of an older join came, and with it the last that was told to that one: a server
-    /// answers a join at once, and what the channel before it had to say comes behind that.
+    /// answers a join at once, and what the channel before it had to say comes behind that. Behind
+    /// the snapshot it means nothing any more.
     pub(crate) fn on_older_closed(&mut self) {
         self.presence.accept();
     }

@@ -210,8 +210,8 @@ impl<'a> Channel<'a> {
         self.send(Message::Event { event: event.into(), payload }, options, now)
     }
 
-    /// Sends an event for which no reply is expected; the outcome is `Sent` as soon as it is
-    /// queued on an open connection.
+    /// Sends an event for which no reply is expected; the outcome is `Sent` as soon as the driver
+    /// takes its frame.
     ///
     /// # Errors
     ///

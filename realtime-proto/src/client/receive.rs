@@ -70,12 +70,12 @@ impl Client {
         let vsn = self.ctx.config.vsn;
         let Some(slot) = self.channels.get_mut(id) else { return };
         let generation = generation(slot, envelope, vsn);
+        if generation == Generation::Stale && envelope.event == "phx_close" {
+            slot.on_older_closed();
+        }
         // A channel that is not joined has nothing to receive; what comes is left over.
         let deaf = matches!(slot.state, State::Closed | State::Errored { .. });
         if generation == Generation::Stale || deaf {
-            if envelope.event == "phx_close" && generation == Generation::Stale {
-                slot.on_older_closed();
-            }
             self.ctx.stats.stale_messages += 1;
             return;
         }
