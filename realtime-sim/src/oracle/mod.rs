@@ -179,6 +179,9 @@ impl Oracle {
         let is_manager = script.is_some_and(|script| script.is_manager(node));
         let name = |topic| Some(script?.spec(topic)?.topic.clone());
         self.conduct.on_asked(node, command, is_manager, name, now);
+        if !matches!(command, Command::Send(..) | Command::Hint) {
+            self.views.entry(node).or_default().on_asked();
+        }
         if script.is_some() {
             // Of a manager it is not known which of its connections have channels.
             let is_needed = !is_manager && self.views.get(&node).is_some_and(View::has_channels);
@@ -339,6 +342,7 @@ impl Oracle {
     pub(crate) fn on_given_up(&mut self, node: NodeId, topic: TopicId, now: Instant) {
         self.accounts.on_given_up(node, topic);
         self.patience.on_given_up(node, topic, now);
+        self.views.entry(node).or_default().on_given_up(topic);
     }
 
     pub(crate) fn on_send(&mut self, node: NodeId, topic: TopicId, number: u64) {
@@ -651,7 +655,8 @@ impl Oracle {
         self.judge(node, now, verdict);
     }
 
-    /// Compares what was told of presence with whom the channel shows (G9).
+    /// Compares what was told of presence with whom the channel shows (G9), once no member is missing
+    /// any more who is yet to be told as gone.
     pub(crate) fn check_roster(&mut self, node: NodeId, topic: TopicId, seen: &Seen, now: Instant) {
         let verdict = self.rosters.check(node, topic, seen);
         self.judge(node, now, verdict);

@@ -116,7 +116,9 @@ impl Patience {
 
     /// A channel is given up, at this time by the clock of the world.
     pub(super) fn on_given_up(&mut self, node: NodeId, topic: TopicId, now: Instant) {
-        self.nodes.entry(node).or_default().given_up.insert(topic, now);
+        let waits = self.nodes.entry(node).or_default();
+        waits.given_up.insert(topic, now);
+        waits.live.remove(&topic);
     }
 
     /// The clock of a node goes back.

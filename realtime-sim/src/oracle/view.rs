@@ -18,6 +18,11 @@ pub(super) struct View {
     /// By connection: why and when it ended last.
     disconnected: BTreeMap<u32, (CauseKind, Instant)>,
     channels: BTreeMap<ChannelKey, Standing>,
+    /// Those that were given up and are not closed yet.
+    leaving: BTreeSet<ChannelKey>,
+    /// Whether a channel was told to be live since something was last asked of one, after which it
+    /// may be about to join again.
+    is_settled: bool,
     /// Whether it was told anything: of whoever never is, nothing of this can be judged.
     pub(super) is_told: bool,
     pub(super) backlog: Backlog,
@@ -63,8 +68,24 @@ impl View {
         self.channels.values().any(|standing| *standing != Standing::Closed)
     }
 
-    /// Whether all channels are live, and there is one.
+    /// The channels of a topic are given up.
+    pub(super) fn on_given_up(&mut self, topic: TopicId) {
+        let open = |(key, standing): &(&ChannelKey, &Standing)| {
+            key.topic == topic && **standing != Standing::Closed
+        };
+        self.leaving.extend(self.channels.iter().filter(open).map(|(key, _)| *key));
+    }
+
+    /// Something is asked of a channel.
+    pub(super) const fn on_asked(&mut self) {
+        self.is_settled = false;
+    }
+
+    /// Whether all channels are live for certain, and there is one.
     pub(super) fn is_all_live(&self) -> bool {
+        if !self.is_settled || !self.leaving.is_empty() {
+            return false;
+        }
         let mut open = self.channels.values().filter(|it| **it != Standing::Closed).peekable();
         open.peek().is_some() && open.all(|standing| *standing == Standing::Live)
     }
@@ -128,6 +149,7 @@ impl View {
                 must(standing == Standing::Joined, "G5", || {
                     format!("{key:?} is live while it is {standing:?}")
                 })?;
+                self.is_settled = true;
                 Standing::Live
             }
             ChannelTold::Errored { cause, retry_at } => {
@@ -152,7 +174,10 @@ impl View {
                 self.backlog.on_told(events_max)?;
                 standing.begun()
             }
-            ChannelTold::Closed => Standing::Closed,
+            ChannelTold::Closed => {
+                self.leaving.remove(&key);
+                Standing::Closed
+            }
             ChannelTold::Stopped { .. }
             | ChannelTold::Gap { .. }
             | ChannelTold::Recovered { .. }
