@@ -6,15 +6,15 @@ mod roster;
 
 use core::time::Duration;
 
-use realtime_proto::Config;
 use realtime_proto::server::{Server, ServerConfig};
 use realtime_proto::supabase::CauseKind;
+use realtime_proto::{Config, Frame};
 
 use super::*;
 use crate::World;
 use crate::coverage::PushEnd;
 use crate::scenario::Scenario;
-use crate::subject::MemberDiff;
+use crate::subject::{ChannelKey, ChannelTold, MemberDiff, Told};
 
 const ANA: NodeId = NodeId(0);
 const BEN: NodeId = NodeId(1);
