@@ -261,7 +261,10 @@ impl Oracle {
         let views = &self.views;
         let is_live = |node, key| views.get(&node).is_some_and(|view: &View| view.is_live(key));
         let of_live = |node, topic| views.get(&node).is_some_and(|view| view.has_live(topic));
-        let sockets = self.script.as_ref().map_or(Ok(()), |script| self.sockets.settle(script));
+        let sockets = self.sockets.settle(|node| {
+            let script = self.script.as_ref();
+            script.is_some_and(|script| script.is_manager(node)) && !self.apps.has(node)
+        });
         let verdict = self.accounts.settle(is_live).and_then(|()| self.pushes.settle(of_live));
         let verdict = verdict.and(sockets);
         if let Err((rule, what)) = verdict {

@@ -25,7 +25,8 @@ pub(super) struct Patience {
 struct Waits {
     /// Since when it does all that it is asked for at once; `None` while something waits.
     prompt_since: Option<Instant>,
-    /// Whether its clock went back once: what its client takes for the time is not known then.
+    /// Whether its clock went back once, so that it is not known what its client takes for the time, or
+    /// its timers come whenever somebody chooses.
     is_late: bool,
     connections: BTreeMap<u32, Connection>,
     /// By topic: when it is to be joined again, as was told.
@@ -83,6 +84,12 @@ impl Patience {
         self.links.retain(|_, line| line.of.0 != node);
     }
 
+    /// An application may ask for something without anybody's knowing.
+    pub(super) fn on_app(&mut self, node: NodeId) {
+        self.excuse(node);
+        self.nodes.entry(node).or_default().given_up.clear();
+    }
+
     /// An application asks for something, or may have; what was planned may happen at once.
     pub(super) fn excuse(&mut self, node: NodeId) {
         let Some(waits) = self.nodes.get_mut(&node) else { return };
@@ -121,8 +128,8 @@ impl Patience {
         waits.live.remove(&topic);
     }
 
-    /// The clock of a node goes back.
-    pub(super) fn on_clock_back(&mut self, node: NodeId) {
+    /// From now on it is not known when a node is to do something.
+    pub(super) fn on_late(&mut self, node: NodeId) {
         self.on_hindered(node);
         self.nodes.entry(node).or_default().is_late = true;
     }

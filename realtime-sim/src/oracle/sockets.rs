@@ -132,9 +132,10 @@ impl Sockets {
         self.paces.remove(&node);
     }
 
-    /// What a manager has besides its first connection is there for a channel.
-    pub(super) fn settle(&self, script: &Script) -> Verdict {
-        let further = |socket: &&Socket| socket.connection > 0 && script.is_manager(socket.node);
+    /// What a manager has besides its first connection is there for a channel; `is_known` tells of
+    /// which nodes it is known what channels they have.
+    pub(super) fn settle(&self, is_known: impl Fn(NodeId) -> bool) -> Verdict {
+        let further = |socket: &&Socket| socket.connection > 0 && is_known(socket.node);
         for socket in self.by_link.values().filter(further) {
             let mut topics = socket.topics.iter();
             must(topics.any(|topic| topic.phase == Phase::Joined), "manners", || {

@@ -34,13 +34,13 @@ impl Oracle {
         self.apps.on_told(node);
         self.on_command(node, now);
         self.conduct.on_app(node);
-        self.patience.excuse(node);
         for deed in deeds {
             self.on_asked(node, &deed.command(), now);
             if let Deed::Close(topic) = deed {
                 self.on_given_up(node, *topic, now);
             }
         }
+        self.patience.on_app(node);
     }
 
     pub(crate) fn on_sleeps(&mut self, node: NodeId, now: Instant) {
@@ -210,6 +210,11 @@ impl Oracle {
     pub(crate) fn on_clock_back(&mut self, node: NodeId, seen: Instant) {
         self.accounts.on_clock_back(node, seen);
         self.conduct.on_clock_back(node);
-        self.patience.on_clock_back(node);
+        self.patience.on_late(node);
+    }
+
+    /// The timers of a node come whenever somebody chooses.
+    pub(crate) fn on_timers_chosen(&mut self, node: NodeId) {
+        self.patience.on_late(node);
     }
 }

@@ -58,6 +58,9 @@ impl<'a> Walk<'a> {
     ) -> Self {
         let mut stage = Stage::new::<S>(&exploration.begin, dress);
         stage.enter();
+        for node in stage.actors.iter().map(|player| player.node) {
+            stage.world.oracle.on_timers_chosen(node);
+        }
         // What happens at one instant has all been set off before anything of it arrives.
         for step in &exploration.begin.steps {
             if !step.after.is_zero() {
