@@ -144,7 +144,12 @@ impl Manager {
     /// ```
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.pool.poll_transmit()
+        let transmit = self.pool.poll_transmit();
+        if transmit.is_some() {
+            // A push that asks for no reply ends as its frame is taken.
+            self.pump(self.now);
+        }
+        transmit
     }
 
     /// The next thing that happened, in order.
@@ -169,10 +174,6 @@ impl Manager {
     /// ```
     #[must_use]
     pub fn poll_event(&mut self) -> Option<ManagerEvent> {
-        if self.events.is_empty() {
-            // A push that asks for no reply ends as its frame is taken.
-            self.pump(self.now);
-        }
         let event = self.events.pop_front();
         if self.events.is_empty() && self.events.capacity() > Self::EVENTS_KEPT {
             // After a burst, such as a clean-up of thousands, the room for it is given back.
