@@ -3,12 +3,14 @@
 use core::time::Duration;
 
 use realtime_proto::manager::{
-    ChannelSettings, ChannelStatus, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId,
+    ChannelSettings, ChannelStatus, EntityKey, EntityOptions, Kind, LeaseEvent, LeaseId, Manager,
     ManagerConfig, ManagerError, ManagerEvent, User,
 };
 use realtime_proto::server::{RowChange, ServerConfig, ServerEvent};
 use realtime_proto::supabase::ChangeEvent;
-use realtime_proto::{CloseReason, Config, Outcome, Payload, Stream};
+use realtime_proto::{
+    CloseReason, Config, Frame, Instant, Limits, Outcome, Payload, SocketId, Stream, Transmit,
+};
 use realtime_sim::{Network, NodeId, World};
 use realtime_tests::entities::{
     changes, connected, contact, frames, millis, payload, release, secs, statuses, subscribe,
@@ -131,6 +133,46 @@ fn who_opens_a_channel_anew_at_the_moment_of_its_loss_is_told_nothing_of_it() {
     assert_eq!(statuses(&world, node, late), ["connecting", "connected", "live"]);
     assert_eq!(gaps(&world, node, early), (1, 1));
     assert_eq!(gaps(&world, node, late), (0, 0));
+}
+
+/// A manager that is connected and reads only when it is asked to, and its socket.
+fn by_hand(limits: Limits) -> (Manager, SocketId) {
+    let config = Config::builder("ws://server/realtime/v1").limits(limits).build().unwrap();
+    let mut manager = Manager::new(ManagerConfig::new(config), 1, Instant::EPOCH);
+    manager.connect(Instant::EPOCH);
+    let Some(Transmit::Open { socket, .. }) = manager.poll_transmit() else { unreachable!() };
+    manager.handle_open(socket, Instant::EPOCH);
+    (manager, socket)
+}
+
+/// The server says so, in the words of the newest join.
+fn says(manager: &mut Manager, socket: SocketId, frame: String, now: Instant) {
+    manager.handle_frame(socket, Frame::text(frame), now);
+}
+
+fn accepts(manager: &mut Manager, socket: SocketId, join_ref: u32, rows: &str, now: Instant) {
+    let response = format!(r#"{{"postgres_changes":[{rows}]}}"#);
+    let reply = format!(r#"{{"status":"ok","response":{response}}}"#);
+    let frame = format!(r#"["{join_ref}","{join_ref}","{TOPIC}","phx_reply",{reply}]"#);
+    says(manager, socket, frame, now);
+}
+
+#[test]
+fn pushes_that_end_as_their_frames_are_taken_count_among_what_waits_for_the_application() {
+    let mut limits = Limits::default();
+    limits.events_queued_max = 3;
+    let (mut manager, socket) = by_hand(limits);
+    let now = Instant::EPOCH;
+    for _ in 0..3 {
+        manager.broadcast(&contact(), "n", Payload::empty(), now).unwrap();
+    }
+    while manager.poll_transmit().is_some() {}
+    accepts(&mut manager, socket, 1, "", now);
+    while manager.poll_event().is_some() {}
+    assert!(manager.wants_frames());
+    while manager.poll_transmit().is_some() {}
+    assert!(!manager.wants_frames(), "three ends wait to be read");
+    assert!((0..3).all(|_| matches!(manager.poll_event(), Some(ManagerEvent::PushEnded { .. }))));
 }
 
 #[test]

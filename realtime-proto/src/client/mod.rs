@@ -496,7 +496,12 @@ impl Client {
 
     /// Whether something waits for the driver or the application.
     pub(crate) fn has_output(&self) -> bool {
-        !self.ctx.outbox.is_empty() || !self.ctx.events.is_empty()
+        !self.ctx.outbox.is_empty() || self.has_events()
+    }
+
+    /// Whether something waits for the application.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.ctx.events.is_empty()
     }
 
     /// Counts a frame that the application left no room for.

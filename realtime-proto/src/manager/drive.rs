@@ -144,12 +144,12 @@ impl Manager {
     /// ```
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        let transmit = self.pool.poll_transmit();
-        if transmit.is_some() {
+        let (transmit, tells) = self.pool.poll_transmit()?;
+        if tells {
             // A push that asks for no reply ends as its frame is taken.
             self.pump(self.now);
         }
-        transmit
+        Some(transmit)
     }
 
     /// The next thing that happened, in order.

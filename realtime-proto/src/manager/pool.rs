@@ -235,8 +235,11 @@ impl Pool {
         }
     }
 
-    pub(super) fn poll_transmit(&mut self) -> Option<Transmit> {
-        let transmit = self.clients.values_mut().find_map(Client::poll_transmit);
+    /// The next thing for the driver of any connection, and whether that connection has something to
+    /// tell now.
+    pub(super) fn poll_transmit(&mut self) -> Option<(Transmit, bool)> {
+        let take = |client: &mut Client| Some((client.poll_transmit()?, client.has_events()));
+        let transmit = self.clients.values_mut().find_map(take);
         if transmit.is_none() {
             self.retire();
         }
