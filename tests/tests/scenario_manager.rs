@@ -176,6 +176,24 @@ fn pushes_that_end_as_their_frames_are_taken_count_among_what_waits_for_the_appl
 }
 
 #[test]
+fn a_broadcast_that_waits_for_the_driver_stands_in_nobodys_way() {
+    let (mut manager, socket) = by_hand(Limits::default());
+    let now = Instant::EPOCH;
+    manager.broadcast(&contact(), "n", Payload::empty(), now).unwrap();
+    while manager.poll_transmit().is_some() {}
+    accepts(&mut manager, socket, 1, "", now);
+    let private = ChannelSettings { private: true, ..ChannelSettings::default() };
+    let options = EntityOptions { channel: Some(private), ..EntityOptions::default() };
+    manager.subscribe_to_entity(&contact(), &options, now).unwrap();
+    let mut written = Vec::new();
+    while let Some(Transmit::Frame { frame, .. }) = manager.poll_transmit() {
+        let frame: serde_json::Value = serde_json::from_slice(frame.as_bytes()).unwrap();
+        written.push(frame[3].as_str().unwrap().to_owned());
+    }
+    assert_eq!(written, ["broadcast", "phx_leave", "phx_join"]);
+}
+
+#[test]
 fn the_last_release_leaves_after_the_linger() {
     let mut world = World::seed(1);
     let node = connected(&mut world);

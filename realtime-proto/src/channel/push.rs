@@ -44,9 +44,10 @@ pub(crate) struct Target<'a> {
 }
 
 impl Pushes {
-    /// Whether every push has its outcome.
+    /// Whether no push waits for the join or for its reply. Those whose frames wait for the driver go
+    /// out before whatever ends the channel.
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.in_flight.is_empty() && self.leaving.is_empty()
+        self.waiting.is_empty() && self.in_flight.is_empty()
     }
 
     /// Accepts a push, to be sent now when the channel is joined and else after the join.
