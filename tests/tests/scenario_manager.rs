@@ -194,6 +194,50 @@ fn a_broadcast_that_waits_for_the_driver_stands_in_nobodys_way() {
 }
 
 #[test]
+fn who_comes_between_an_overflow_and_the_join_it_takes_is_told_what_that_costs() {
+    let mut limits = Limits::default();
+    (limits.events_queued_max, limits.joins_per_second_max) = (3, 1);
+    let (mut manager, socket) = by_hand(limits);
+    let now = Instant::EPOCH;
+    let options = EntityOptions::default();
+    let subscribe = |manager: &mut Manager| {
+        manager.subscribe_to_entity(&contact(), &options, Instant::EPOCH).unwrap()
+    };
+    let early = subscribe(&mut manager);
+    let row = r#"{"id":1,"event":"*","schema":"public","table":"contacts","filter":"id=eq.123"}"#;
+    let join = |manager: &mut Manager, join_ref: u32, now| {
+        while manager.poll_transmit().is_some() {}
+        accepts(manager, socket, join_ref, row, now);
+        let told = r#"{"status":"ok","message":"Subscribed to PostgreSQL","extension":"postgres_changes","channel":"x"}"#;
+        says(manager, socket, format!(r#"["{join_ref}",null,"{TOPIC}","system",{told}]"#), now);
+    };
+    join(&mut manager, 1, now);
+    while manager.poll_event().is_some() {}
+    // More comes than the application takes, and then it takes it.
+    let broadcast = format!(r#"["1",null,"{TOPIC}","broadcast",{{"event":"n","payload":{{}}}}]"#);
+    (0..10).for_each(|_| says(&mut manager, socket, broadcast.clone(), now));
+    while manager.poll_event().is_some() {}
+    says(&mut manager, socket, broadcast, now);
+    while manager.poll_event().is_some() {}
+    let late = subscribe(&mut manager);
+    let events = core::iter::from_fn(|| manager.poll_event()).collect::<Vec<_>>();
+    let live = ManagerEvent::Lease(late, LeaseEvent::Status(ChannelStatus::Live));
+    assert!(events.contains(&live), "the join has to wait for its turn: {events:?}");
+    let later = now + secs(1);
+    manager.handle_timeout(later);
+    while manager.poll_event().is_some() {}
+    join(&mut manager, 2, later);
+    let mut missed = Vec::new();
+    while let Some(event) = manager.poll_event() {
+        if let ManagerEvent::Lease(lease, LeaseEvent::Gap(gap)) = event {
+            missed.push((lease, gap.stream == Stream::Messages));
+        }
+    }
+    missed.sort_unstable();
+    assert_eq!(missed, [(early, false), (early, true), (late, false), (late, true)]);
+}
+
+#[test]
 fn the_last_release_leaves_after_the_linger() {
     let mut world = World::seed(1);
     let node = connected(&mut world);

@@ -221,7 +221,12 @@ impl Streams {
                 }
                 // Something was lost while the channel went on, and whoever came since misses what
                 // the end of the join costs.
-                Flow::Broken(held) => held.number = loss.number,
+                Flow::Broken(held) => {
+                    held.number = loss.number;
+                    if let Flow::Broken(held) = &mut self.changes {
+                        held.number = loss.number;
+                    }
+                }
             }
         }
         self.on_changes_lost(served, loss);
