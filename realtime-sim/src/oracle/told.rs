@@ -53,7 +53,6 @@ impl Oracle {
         self.conduct.on_woke(node, suspended, now);
         self.whole.on_woke(node);
         self.patience.on_hindered(node);
-        self.patience.excuse(node);
     }
 
     /// A server refuses a connection and says how long to wait before the next.
@@ -101,7 +100,7 @@ impl Oracle {
     ) {
         let events_max = self.script.as_ref().map(|script| script.events_max);
         let view = self.views.entry(node).or_default();
-        let was_live = view.is_all_live();
+        let was_live = matches!(told, Told::Disconnected { .. }) && view.is_all_live();
         let is_new = matches!(told, Told::Channel(key, _) if view.is_new(*key));
         let is_manager = self.script.as_ref().is_some_and(|script| script.is_manager(node));
         let verdict = view.on_told(told, clock, events_max, is_manager);
