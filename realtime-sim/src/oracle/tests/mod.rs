@@ -1,6 +1,8 @@
 //! Every rule fails when it is broken.
 
+mod conduct;
 mod numbers;
+mod patience;
 mod pushes;
 mod roster;
 
