@@ -11,6 +11,10 @@ const fn at(seconds: u64) -> Instant {
     Instant::from_epoch(Duration::from_secs(seconds))
 }
 
+const JOIN: &str = r#"["1","1","realtime:a","phx_join",{}]"#;
+const REFUSAL: &str = r#"["1","1","realtime:a","phx_reply",{"status":"error",
+    "response":{"reason":"InvalidJWTToken: Token has expired 3 seconds ago"}}]"#;
+
 /// A node that wants to be connected and has begun to.
 fn connecting() -> Conduct {
     let mut conduct = Conduct::default();
@@ -167,36 +171,27 @@ fn joins_carry_the_newest_token() {
 
 #[test]
 fn a_token_that_was_refused_is_not_tried_again() {
-    let join = r#"["1","1","realtime:a","phx_join",{}]"#;
-    let refusal = r#"["1","1","realtime:a","phx_reply",{"status":"error",
-        "response":{"reason":"InvalidJWTToken: Token has expired 3 seconds ago"}}]"#;
     let mut conduct = connecting();
-    assert_eq!(leaves(&mut conduct, join), Ok(()));
-    arrives(&mut conduct, refusal);
-    fails(leaves(&mut conduct, join), "token");
-    arrives(&mut conduct, refusal);
+    assert_eq!(leaves(&mut conduct, JOIN), Ok(()));
+    arrives(&mut conduct, REFUSAL);
+    fails(leaves(&mut conduct, JOIN), "token");
+    arrives(&mut conduct, REFUSAL);
     asks(&mut conduct, Command::Rejoin(TopicId(0)), 1);
-    assert_eq!(leaves(&mut conduct, join), Ok(()), "it was asked to");
+    assert_eq!(leaves(&mut conduct, JOIN), Ok(()), "it was asked to");
 }
 
 #[test]
 fn what_is_said_of_a_token_that_was_changed_meanwhile_is_old() {
-    let join = r#"["1","1","realtime:a","phx_join",{}]"#;
-    let refusal = r#"["1","1","realtime:a","phx_reply",{"status":"error",
-        "response":{"reason":"InvalidJWTToken: Token has expired 3 seconds ago"}}]"#;
     let mut conduct = connecting();
-    assert_eq!(leaves(&mut conduct, join), Ok(()));
+    assert_eq!(leaves(&mut conduct, JOIN), Ok(()));
     asks(&mut conduct, Command::Token(Some("new")), 1);
     asks(&mut conduct, Command::Token(None), 1);
-    arrives(&mut conduct, refusal);
-    assert_eq!(leaves(&mut conduct, join), Ok(()));
+    arrives(&mut conduct, REFUSAL);
+    assert_eq!(leaves(&mut conduct, JOIN), Ok(()));
 }
 
 #[test]
 fn a_refused_token_is_tried_again_on_the_channel_that_somebody_asks_for_and_on_no_other() {
-    let join = r#"["1","1","realtime:a","phx_join",{}]"#;
-    let refusal = r#"["1","1","realtime:a","phx_reply",{"status":"error",
-        "response":{"reason":"InvalidJWTToken: Token has expired 3 seconds ago"}}]"#;
     let (a, b) = (TopicId(0), TopicId(1));
     for (command, may) in [
         (Command::Open(a), true),
@@ -212,14 +207,25 @@ fn a_refused_token_is_tried_again_on_the_channel_that_somebody_asks_for_and_on_n
         (Command::Connect, false),
     ] {
         let mut conduct = connecting();
-        assert_eq!(leaves(&mut conduct, join), Ok(()));
-        arrives(&mut conduct, refusal);
+        assert_eq!(leaves(&mut conduct, JOIN), Ok(()));
+        arrives(&mut conduct, REFUSAL);
         asks(&mut conduct, command, 1);
         // Signed out again, so that the token is the one that was refused.
         if matches!(command, Command::Token(Some(_))) {
             asks(&mut conduct, Command::Token(None), 1);
         }
-        assert_eq!(leaves(&mut conduct, join).is_ok(), may, "{command:?}");
+        assert_eq!(leaves(&mut conduct, JOIN).is_ok(), may, "{command:?}");
+    }
+}
+
+#[test]
+fn a_broadcast_asks_for_a_channel_with_a_manager_and_with_no_client() {
+    for is_manager in [true, false] {
+        let mut conduct = connecting();
+        assert_eq!(leaves(&mut conduct, JOIN), Ok(()));
+        arrives(&mut conduct, REFUSAL);
+        conduct.on_asked(ANA, &Command::Send(TopicId(0), 1), is_manager, |_| None, at(1));
+        assert_eq!(leaves(&mut conduct, JOIN).is_ok(), is_manager);
     }
 }
 
