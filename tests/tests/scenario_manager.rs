@@ -137,7 +137,10 @@ fn who_opens_a_channel_anew_at_the_moment_of_its_loss_is_told_nothing_of_it() {
 
 /// A manager that is connected and reads only when it is asked to, and its socket.
 fn by_hand(limits: Limits) -> (Manager, SocketId) {
-    let config = Config::builder("ws://server/realtime/v1").limits(limits).build().unwrap();
+    let config = Config::builder("ws://server/realtime/v1")
+        .limits(limits)
+        .build()
+        .expect("a valid configuration");
     let mut manager = Manager::new(ManagerConfig::new(config), 1, Instant::EPOCH);
     manager.connect(Instant::EPOCH);
     let Some(Transmit::Open { socket, .. }) = manager.poll_transmit() else { unreachable!() };
