@@ -135,6 +135,10 @@ fn who_opens_a_channel_anew_at_the_moment_of_its_loss_is_told_nothing_of_it() {
     assert_eq!(gaps(&world, node, late), (0, 0));
 }
 
+/// The binding of a subscription to the contact, as a server confirms it.
+const ROW: &str =
+    r#"{"id":1,"event":"*","schema":"public","table":"contacts","filter":"id=eq.123"}"#;
+
 /// A manager that is connected and reads only when it is asked to, and its socket.
 fn by_hand(limits: Limits) -> (Manager, SocketId) {
     let config = Config::builder("ws://server/realtime/v1")
@@ -207,10 +211,9 @@ fn who_comes_between_an_overflow_and_the_join_it_takes_is_told_what_that_costs()
         manager.subscribe_to_entity(&contact(), &options, Instant::EPOCH).unwrap()
     };
     let early = subscribe(&mut manager);
-    let row = r#"{"id":1,"event":"*","schema":"public","table":"contacts","filter":"id=eq.123"}"#;
     let join = |manager: &mut Manager, join_ref: u32, now| {
         while manager.poll_transmit().is_some() {}
-        accepts(manager, socket, join_ref, row, now);
+        accepts(manager, socket, join_ref, ROW, now);
         let told = r#"{"status":"ok","message":"Subscribed to PostgreSQL","extension":"postgres_changes","channel":"x"}"#;
         says(manager, socket, format!(r#"["{join_ref}",null,"{TOPIC}","system",{told}]"#), now);
     };
@@ -238,6 +241,30 @@ fn who_comes_between_an_overflow_and_the_join_it_takes_is_told_what_that_costs()
     }
     missed.sort_unstable();
     assert_eq!(missed, [(early, false), (early, true), (late, false), (late, true)]);
+}
+
+#[test]
+fn an_overflow_is_healed_as_soon_as_there_is_room_and_not_before() {
+    let mut limits = Limits::default();
+    limits.events_queued_max = 3;
+    let (mut manager, socket) = by_hand(limits);
+    let now = Instant::EPOCH;
+    manager.subscribe_to_entity(&contact(), &EntityOptions::default(), now).unwrap();
+    while manager.poll_transmit().is_some() {}
+    accepts(&mut manager, socket, 1, ROW, now);
+    while manager.poll_event().is_some() {}
+    let broadcast = format!(r#"["1",null,"{TOPIC}","broadcast",{{"event":"n","payload":{{}}}}]"#);
+    (0..10).for_each(|_| says(&mut manager, socket, broadcast.clone(), now));
+    assert!(manager.stats().frames_dropped > 0);
+    let then = now + secs(5);
+    manager.handle_timeout(then);
+    assert!(manager.poll_transmit().is_none(), "nobody would hear of the join");
+    while manager.poll_event().is_some() {}
+    let later = manager.poll_timeout().unwrap();
+    assert_eq!(later, then + millis(1));
+    manager.handle_timeout(later);
+    let Some(Transmit::Frame { frame, .. }) = manager.poll_transmit() else { panic!("it joins") };
+    assert!(String::from_utf8_lossy(frame.as_bytes()).contains("phx_join"), "{frame:?}");
 }
 
 #[test]

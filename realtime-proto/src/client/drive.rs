@@ -15,6 +15,9 @@ use crate::time::Instant;
 use crate::timer::Timer;
 use crate::transmit::{CloseReason, Frame, Transmit};
 
+/// How long after the latest input a deadline is that heals an overflow: it is to be later (G7).
+const HEALS_AFTER: Duration = Duration::from_millis(1);
+
 /// How long an attempt waits at a time while the application takes no events.
 const PUT_OFF_FOR: Duration = Duration::from_secs(1);
 
@@ -187,7 +190,8 @@ impl Client {
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout); `None` when nothing will happen
-    /// without input. While output waits to be taken, this is the latest time any input brought.
+    /// without input. While output waits to be taken, this is the latest time any input brought; when
+    /// there is room again after frames were dropped, it is a moment later.
     ///
     /// # Examples
     ///
@@ -205,11 +209,13 @@ impl Client {
     /// ```
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.ctx.outbox.is_empty() && self.ctx.events.is_empty() {
-            self.ctx.timers.next().map(|(deadline, _)| deadline)
-        } else {
-            Some(self.ctx.now)
+        if !self.ctx.outbox.is_empty() || !self.ctx.events.is_empty() {
+            return Some(self.ctx.now);
         }
+        let heals = self.ctx.overflowed.is_some() && !self.is_unheard();
+        let heals_at = heals.then(|| self.ctx.now + HEALS_AFTER);
+        let deadline = self.ctx.timers.next().map(|(deadline, _)| deadline);
+        heals_at.into_iter().chain(deadline).min()
     }
 
     /// Why the next [`handle_timeout`](Self::handle_timeout) is due.
@@ -296,7 +302,7 @@ impl Client {
     /// Frames were dropped and there is room again: whatever they said, a new join says what holds
     /// now, and tells what was missed.
     fn heal_overflow(&mut self) {
-        if !self.wants_frames() {
+        if self.is_unheard() {
             return;
         }
         let Some(from) = self.ctx.overflowed.take() else { return };

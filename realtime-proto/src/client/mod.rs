@@ -514,6 +514,12 @@ impl Client {
         self.unheard = unheard;
     }
 
+    /// The application takes events again; what waits for that is due from now on and not before.
+    pub(crate) fn on_heard(&mut self, now: Instant) {
+        self.advance(now);
+        self.unheard = false;
+    }
+
     /// Lets joins go on that wait for another token, because the application insists.
     pub(crate) fn resume_joins(&mut self) {
         self.ctx.token.rehabilitate();

@@ -174,7 +174,11 @@ impl Manager {
     /// ```
     #[must_use]
     pub fn poll_event(&mut self) -> Option<ManagerEvent> {
+        let full = !self.wants_frames();
         let event = self.events.pop_front();
+        if full && self.wants_frames() {
+            self.pool.on_heard(self.now);
+        }
         if self.events.is_empty() && self.events.capacity() > Self::EVENTS_KEPT {
             // After a burst, such as a clean-up of thousands, the room for it is given back.
             self.events.shrink_to(Self::EVENTS_KEPT);

@@ -255,6 +255,11 @@ impl Pool {
         self.clients.values().filter_map(Client::poll_timeout).min()
     }
 
+    /// The application has taken so many events that there is room for more.
+    pub(super) fn on_heard(&mut self, now: Instant) {
+        self.clients.values_mut().for_each(|client| client.on_heard(now));
+    }
+
     /// What all connections did so far, those included that are gone.
     pub(super) fn stats(&self) -> Stats {
         let mut stats = self.retired.clone();
