@@ -17,7 +17,6 @@ use crate::socket::Waiter;
 use crate::supabase::{Binding, Cause, CauseKind, JoinResponse, Retry};
 use crate::time::Instant;
 use crate::timer::Timer;
-use crate::wire::Vsn;
 
 /// Whether a channel is still there after an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,10 +122,11 @@ impl Slot {
         self.enter(State::Joined(joined), ctx.now);
         // Diffs that came until now were told to an older join. The snapshot has what they said,
         // and what took it back may have been told to nobody.
-        self.presence.accept();
-        if sent.renews && ctx.config.vsn == Vsn::V1 {
-            // A snapshot that came before may be the older join's, which version 1 does not name.
+        if sent.renews {
+            // The same holds of a snapshot, whether or not it named its join.
             self.presence.rejoin();
+        } else {
+            self.presence.accept();
         }
         ctx.emit(self.id, ChannelEvent::Joined { response });
         self.on_resumed(resumed, ctx);
