@@ -205,8 +205,8 @@ impl World {
                 self.trace.write_from(now, Who::Node(name), "lost", from, socket, || {
                     format!("socket {socket}: {reason:?}")
                 });
-                if let CloseReason::Refused { retry_after: Some(span), .. } = &reason {
-                    self.oracle.on_told_to_wait(id, clock + *span);
+                if let CloseReason::Refused { status, retry_after: Some(span), .. } = &reason {
+                    self.oracle.on_told_to_wait(id, *status, clock + *span);
                 }
                 self.oracle.on_socket_gone(id, now);
                 node.host.handle_close(socket, reason, clock);

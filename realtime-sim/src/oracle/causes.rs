@@ -51,6 +51,11 @@ pub(super) const fn connection_comes_back(cause: CauseKind) -> bool {
     )
 }
 
+/// Whether an attempt that is refused with this status may go well later without anybody's doing.
+pub(super) const fn waiting_helps(status: u16) -> bool {
+    !matches!(status, 200..=405 | 426)
+}
+
 /// Whether a channel that was lost or refused so can be had again without anybody's doing.
 pub(super) const fn channel_comes_back(cause: CauseKind) -> bool {
     matches!(

@@ -3,7 +3,9 @@
 use realtime_proto::Instant;
 use realtime_proto::server::SessionId;
 
+use super::causes::waiting_helps;
 use super::patience::Ended;
+use super::script::Script;
 use super::view::View;
 use super::{Oracle, Verdict, secrets};
 use crate::NodeId;
@@ -19,7 +21,8 @@ impl Oracle {
         let name = |topic| Some(script?.spec(topic)?.topic.clone());
         self.conduct.on_asked(node, command, is_manager, name, now);
         if !matches!(command, Command::Send(..) | Command::Hint) {
-            self.views.entry(node).or_default().on_asked();
+            let joins = rejoined(command, script);
+            self.views.entry(node).or_default().on_asked(joins);
         }
         if script.is_some() {
             // Of a manager it is not known which of its connections have channels.
@@ -55,9 +58,12 @@ impl Oracle {
         self.patience.on_hindered(node);
     }
 
-    /// A server refuses a connection and says how long to wait before the next.
-    pub(crate) fn on_told_to_wait(&mut self, link: u64, until: Instant) {
-        self.conduct.on_told_to_wait(link, until);
+    /// A server refuses a connection with a status and says how long to wait before the next. When
+    /// no wait helps, whoever is asked to may try at once.
+    pub(crate) fn on_told_to_wait(&mut self, link: u64, status: u16, until: Instant) {
+        if waiting_helps(status) {
+            self.conduct.on_told_to_wait(link, until);
+        }
     }
 
     /// A server has this token for a channel of a node that is live.
@@ -215,5 +221,18 @@ impl Oracle {
     /// The timers of a node come whenever somebody chooses.
     pub(crate) fn on_timers_chosen(&mut self, node: NodeId) {
         self.patience.on_late(node);
+    }
+}
+
+/// The topic that is joined once more for what is asked.
+fn rejoined(command: &Command<'_>, script: Option<&Script>) -> Option<TopicId> {
+    match command {
+        Command::Open(topic) | Command::Rebind(topic) | Command::Rejoin(topic) => Some(*topic),
+        // Who shows something where nobody asked for presence asks for it.
+        Command::Track(topic, _) => {
+            let spec = script.and_then(|script| script.spec(*topic));
+            spec.is_some_and(|spec| !spec.presence).then_some(*topic)
+        }
+        _ => None,
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct View {
     /// Whether a channel was told to be live since something was last asked of one, after which it
     /// may be about to join again.
     is_settled: bool,
+    /// Those that were asked for something that takes another join, which may wait for its turn.
+    joining: BTreeSet<TopicId>,
     /// Whether it was told anything: of whoever never is, nothing of this can be judged.
     pub(super) is_told: bool,
     pub(super) backlog: Backlog,
@@ -74,16 +76,18 @@ impl View {
             key.topic == topic && **standing != Standing::Closed
         };
         self.leaving.extend(self.channels.iter().filter(open).map(|(key, _)| *key));
+        self.joining.remove(&topic);
     }
 
-    /// Something is asked of a channel.
-    pub(super) const fn on_asked(&mut self) {
+    /// Something is asked of a channel; `joins` is its topic when that takes another join.
+    pub(super) fn on_asked(&mut self, joins: Option<TopicId>) {
         self.is_settled = false;
+        self.joining.extend(joins);
     }
 
     /// Whether all channels are live for certain, and there is one.
     pub(super) fn is_all_live(&self) -> bool {
-        if !self.is_settled || !self.leaving.is_empty() {
+        if !self.is_settled || !self.joining.is_empty() || !self.leaving.is_empty() {
             return false;
         }
         let mut open = self.channels.values().filter(|it| **it != Standing::Closed).peekable();
@@ -150,6 +154,7 @@ impl View {
                     format!("{key:?} is live while it is {standing:?}")
                 })?;
                 self.is_settled = true;
+                self.joining.remove(&key.topic);
                 Standing::Live
             }
             ChannelTold::Errored { cause, retry_at } => {
@@ -176,6 +181,7 @@ impl View {
             }
             ChannelTold::Closed => {
                 self.leaving.remove(&key);
+                self.joining.remove(&key.topic);
                 Standing::Closed
             }
             ChannelTold::Stopped { .. }
