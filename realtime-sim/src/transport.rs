@@ -79,7 +79,7 @@ impl World {
                     || describe_frame(&frame, Sender::Client),
                 );
                 self.tally.to_servers += 1;
-                self.oracle.on_server_receives(At { server, session }, node, &frame);
+                self.oracle.on_server_receives(At { server, session }, node, &frame, now);
                 let relayed = self.backends[server].server.broadcast_count();
                 self.backends[server].handle_frame(session, frame, now);
                 let relays = self.backends[server].server.broadcast_count() > relayed;
@@ -197,7 +197,7 @@ impl World {
                     || describe_frame(&frame, Sender::Server),
                 );
                 self.tally.to_nodes += 1;
-                self.oracle.on_node_receives(name, (id, server), &frame, clock);
+                self.oracle.on_node_receives(name, (id, server), &frame, (clock, now));
                 node.host.handle_frame(socket, frame, clock);
             }
             Carried::Failed(reason) => {

@@ -28,8 +28,8 @@ pub(super) struct Accounts {
 /// What passed one node's end of one topic, whatever channels it had.
 #[derive(Debug, Default)]
 struct Seat {
-    /// The server on which it joined the topic last.
-    home: Option<usize>,
+    /// The server on which it joined the topic last, and when it was told, by the world's clock.
+    home: Option<(usize, Instant)>,
     /// The number that left last.
     left: u64,
     /// What came and was not told yet, in order.
@@ -111,8 +111,8 @@ impl Accounts {
     }
 
     /// A node joined a topic on a server.
-    pub(super) fn on_joined(&mut self, node: NodeId, topic: TopicId, server: usize) {
-        self.seats.entry((node, topic)).or_default().home = Some(server);
+    pub(super) fn on_joined(&mut self, node: NodeId, topic: TopicId, server: usize, now: Instant) {
+        self.seats.entry((node, topic)).or_default().home = Some((server, now));
     }
 
     /// A numbered message comes to a node.
@@ -120,12 +120,12 @@ impl Accounts {
         self.seats.entry((node, topic)).or_default().arrived.push_back(arrival);
     }
 
-    /// A message passes a server, or all of them; `concerns` tells which channels are to hear it,
-    /// and when that is by the clock of their node.
+    /// A message passes the servers or, at a time since it came there, one of them; `concerns` tells
+    /// which channels are to hear it, and when that is by the clock of their node.
     pub(super) fn on_passes(
         &mut self,
         post: Post,
-        server: Option<usize>,
+        server: Option<(usize, Instant)>,
         now: Instant,
         concerns: impl Fn(NodeId, TopicId) -> Option<(Instant, Instant)>,
     ) {
@@ -133,7 +133,11 @@ impl Accounts {
         for (node, key) in self.books.iter().filter(|(_, book)| book.flows).map(|(of, _)| of) {
             let Some(clock) = concerns(*node, key.topic) else { continue };
             let home = self.seats.get(&(*node, key.topic)).and_then(|seat| seat.home);
-            if server.is_none() || home == server {
+            // Who joined after it came may have joined after it passed.
+            let hears = server.is_none_or(|(server, came_at)| {
+                home.is_some_and(|(home, since)| home == server && since <= came_at)
+            });
+            if hears {
                 owed.push(((*node, *key), clock));
             }
         }

@@ -127,7 +127,7 @@ impl Oracle {
         node: NodeId,
         (link, server): (u64, usize),
         frame: &Frame,
-        clock: Instant,
+        (clock, now): (Instant, Instant),
     ) {
         self.views.entry(node).or_default().backlog.on_read();
         let Some(envelope) = read::read(Sender::Server, frame) else { return };
@@ -142,7 +142,7 @@ impl Oracle {
         }
         let Some(topic) = self.topic_of(&envelope) else { return };
         if arrived.joins {
-            self.accounts.on_joined(node, topic, server);
+            self.accounts.on_joined(node, topic, server, now);
         }
         let stream = match &*envelope.event {
             "phx_reply" | "phx_close" | "phx_error" | "system" | "presence_state"
@@ -159,7 +159,7 @@ impl Oracle {
     }
 
     /// A frame is about to be given to a server.
-    pub(crate) fn on_server_receives(&mut self, at: At, node: NodeId, frame: &Frame) {
+    pub(crate) fn on_server_receives(&mut self, at: At, node: NodeId, frame: &Frame, now: Instant) {
         if self.script.is_none() {
             return;
         }
@@ -169,7 +169,8 @@ impl Oracle {
         }
         let Some(topic) = self.topic_of(&envelope) else { return };
         if let Some(number) = broadcast_number(&envelope) {
-            self.taken = Some(Held { server: at.server, topic, sender: node, number });
+            self.taken =
+                Some(Held { server: at.server, topic, sender: node, number, came_at: now });
         }
     }
 

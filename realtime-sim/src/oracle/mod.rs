@@ -124,6 +124,7 @@ struct Held {
     topic: TopicId,
     sender: NodeId,
     number: u64,
+    came_at: Instant,
 }
 
 /// A session of a server.
@@ -198,13 +199,13 @@ impl Oracle {
     /// A server took a broadcast of a client and tells it to the others.
     fn on_relayed(
         &mut self,
-        Held { server, topic, sender, number }: Held,
+        Held { server, topic, sender, number, came_at }: Held,
         nodes: &[Node],
         now: Instant,
     ) {
         let Some(script) = &self.script else { return };
         let post = Post { number, stream: Missed::Messages, stored: false };
-        self.accounts.on_passes(post, Some(server), now, |node, of| {
+        self.accounts.on_passes(post, Some((server, came_at)), now, |node, of| {
             let hears = of == topic && (node != sender || script.echoes(node, topic));
             hears.then(|| nodes[node.0].time(now))
         });

@@ -74,7 +74,7 @@ impl Bench {
 
     fn receives(&mut self, node: NodeId, text: &str) {
         let frame = Frame::text(text.to_owned());
-        self.oracle.on_node_receives(node, (LINK + node.0 as u64, 0), &frame, self.now);
+        self.oracle.on_node_receives(node, (LINK + node.0 as u64, 0), &frame, (self.now, self.now));
     }
 
     fn tells(&mut self, node: NodeId, told: Told) {
@@ -393,7 +393,7 @@ fn presence_that_differs_from_the_servers_is_found() {
         let mut bench = Bench::live(ANA);
         let at = At { server: 0, session: bench.sessions[0] };
         let track = r##"["1","2","realtime:room","presence",{"event":"track","payload":{"#":1}}]"##;
-        bench.oracle.on_server_receives(at, ANA, &Frame::text(track));
+        bench.oracle.on_server_receives(at, ANA, &Frame::text(track), bench.now);
         let topic = "realtime:room".to_owned();
         let tracked = ServerEvent::Tracked { session: at.session, topic, key: "ana".into() };
         bench.oracle.on_server_told(0, &tracked);
@@ -420,7 +420,7 @@ fn a_manager_shows_a_number_of_those_that_managers_show_and_none_only_for_who_sh
         let at = At { server: 0, session: bench.sessions[1] };
         bench.oracle.on_accepted(at, sender);
         let track = r##"["1","2","realtime:room","presence",{"event":"track","payload":{"#":1}}]"##;
-        bench.oracle.on_server_receives(at, sender, &Frame::text(track));
+        bench.oracle.on_server_receives(at, sender, &Frame::text(track), bench.now);
         let (session, topic) = (at.session, "realtime:room".to_owned());
         let tracked = ServerEvent::Tracked { session, topic, key: "dan".into() };
         bench.oracle.on_server_told(0, &tracked);

@@ -168,7 +168,7 @@ fn a_broadcast_of_another_client_that_is_missing_is_found_and_ones_own_is_not() 
         let mut bench = Bench::live(ANA);
         let at = At { server: 0, session: bench.sessions[sender.0] };
         let frame = Frame::text(r##"["1","2","realtime:room","broadcast",{"payload":{"#":1}}]"##);
-        bench.oracle.on_server_receives(at, sender, &frame);
+        bench.oracle.on_server_receives(at, sender, &frame, bench.now);
         bench.oracle.on_server_took(true, &bench.world.nodes, bench.now);
         bench.settles();
         assert_eq!(bench.found(), rule);
@@ -176,18 +176,25 @@ fn a_broadcast_of_another_client_that_is_missing_is_found_and_ones_own_is_not() 
 }
 
 #[test]
-fn a_broadcast_that_waited_at_the_server_is_owed_once_it_is_sent_on() {
-    let mut bench = Bench::live(ANA);
-    let at = At { server: 0, session: bench.sessions[1] };
-    let frame = Frame::text(r##"["1","2","realtime:room","broadcast",{"payload":{"#":1}}]"##);
-    bench.oracle.on_server_receives(at, BEN, &frame);
-    bench.oracle.on_server_took(false, &bench.world.nodes, bench.now);
-    bench.settles();
-    assert_eq!(bench.found(), "");
-    let sent = Frame::text(r##"[null,null,"realtime:room","broadcast",{"payload":{"#":1}}]"##);
-    bench.oracle.on_server_says(0, &sent, &bench.world.nodes, bench.now);
-    bench.settles();
-    assert_eq!(bench.found(), "G10");
+fn a_broadcast_that_waited_at_the_server_is_owed_once_it_is_sent_on_to_who_was_there_before_it() {
+    for (joins_again, rule) in [(false, "G10"), (true, "")] {
+        let mut bench = Bench::live(ANA);
+        let at = At { server: 0, session: bench.sessions[1] };
+        let frame = Frame::text(r##"["1","2","realtime:room","broadcast",{"payload":{"#":1}}]"##);
+        bench.oracle.on_server_receives(at, BEN, &frame, bench.now);
+        bench.oracle.on_server_took(false, &bench.world.nodes, bench.now);
+        bench.settles();
+        assert_eq!(bench.found(), "");
+        bench.pass(1_000);
+        if joins_again {
+            bench.join(ANA, "2");
+            bench.accepted(ANA, "2");
+        }
+        let sent = Frame::text(r##"[null,null,"realtime:room","broadcast",{"payload":{"#":1}}]"##);
+        bench.oracle.on_server_says(0, &sent, &bench.world.nodes, bench.now);
+        bench.settles();
+        assert_eq!(bench.found(), rule, "{joins_again}");
+    }
 }
 
 #[test]
