@@ -167,7 +167,10 @@ impl Accounts {
             ChannelTold::Broadcast { number: Some(number), has_id } => {
                 self.on_delivered(node, key, *number, Missed::Messages, *has_id)
             }
-            ChannelTold::Change { number: Some(number) } => {
+            ChannelTold::Change { number: Some(number), misrouted } => {
+                must(!misrouted, "manners", || {
+                    format!("{key:?} is told {number} as of a table that it is not of")
+                })?;
                 self.on_delivered(node, key, *number, Missed::Changes, false)
             }
             ChannelTold::Gap { stream, from, to } => {
@@ -208,7 +211,7 @@ impl Accounts {
             }
             ChannelTold::Joined
             | ChannelTold::Broadcast { number: None, .. }
-            | ChannelTold::Change { number: None }
+            | ChannelTold::Change { number: None, .. }
             | ChannelTold::Presence { .. }
             | ChannelTold::Ended { .. }
             | ChannelTold::Other => Ok(()),

@@ -160,9 +160,15 @@ impl ClientSubject {
             ChannelEvent::Message { payload, .. } => {
                 ChannelTold::Broadcast { number: number_of(payload.as_bytes()), has_id: false }
             }
-            ChannelEvent::Change { change, .. } => ChannelTold::Change {
-                number: change.record().and_then(|record| number_of(record.as_bytes())),
-            },
+            ChannelEvent::Change { bindings, change } => {
+                let key = self.keys.get(&id);
+                let other = key.and_then(|key| self.rebound.get(&key.topic));
+                let is_of_other = change.table() == OTHER_TABLE;
+                ChannelTold::Change {
+                    number: change.record().and_then(|record| number_of(record.as_bytes())),
+                    misrouted: other.is_some_and(|it| bindings.contains(*it) != is_of_other),
+                }
+            }
             ChannelEvent::Gap(gap) => ChannelTold::Gap {
                 stream: match gap.stream {
                     Stream::Changes { .. } => Missed::Changes,

@@ -115,6 +115,7 @@ impl ManagerSubject {
             }
             LeaseEvent::Change(change) => ChannelTold::Change {
                 number: change.record().and_then(|record| number_of(record.as_bytes())),
+                misrouted: false,
             },
             LeaseEvent::Broadcast(broadcast) => ChannelTold::Broadcast {
                 number: number_of(broadcast.payload.as_bytes()),

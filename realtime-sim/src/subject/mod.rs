@@ -310,6 +310,8 @@ pub enum ChannelTold {
     Change {
         /// Its number; `None` when it has none.
         number: Option<u64>,
+        /// Whether the bindings that it is told for are not those of its table.
+        misrouted: bool,
     },
     /// Broadcasts or row changes of this window may be missing.
     Gap {

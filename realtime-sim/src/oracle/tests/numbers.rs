@@ -23,6 +23,18 @@ fn numbers_that_are_told_in_another_order_than_they_came_are_found() {
 }
 
 #[test]
+fn a_row_change_that_is_told_as_of_another_table_is_found() {
+    let mut bench = Bench::live(ANA);
+    for (number, misrouted, rule) in [(1, false, ""), (2, true, "manners")] {
+        let changes =
+            format!(r##"["1",null,"realtime:room","postgres_changes",{{"#":{number}}}]"##);
+        bench.receives(ANA, &changes);
+        bench.tells_of(ANA, 1, ChannelTold::Change { number: Some(number), misrouted });
+        assert_eq!(bench.found(), rule, "{number}");
+    }
+}
+
+#[test]
 fn a_number_that_never_came_is_found() {
     let mut bench = Bench::live(ANA);
     bench.tells_of(ANA, 1, came(5));
