@@ -6,7 +6,7 @@ use realtime_proto::{CloseReason, ConnectionId};
 
 use crate::NodeId;
 use crate::link::{Carried, End, Parcel, Weather};
-use crate::node::{Reception, Sleep};
+use crate::node::{Reading, Reception, Sleep};
 use crate::subject::ManagerSubject;
 use crate::trace::Who;
 use crate::world::{Due, World};
@@ -324,7 +324,7 @@ impl World {
         healed.receptions.clear();
         healed.weather = Weather::default();
         healed.clock.go_on(now);
-        healed.reads = true;
+        healed.reading = Reading::Reads;
         for id in self.links_of(node) {
             if let Some(link) = self.links.get_mut(&id) {
                 link.release_all();
@@ -469,7 +469,7 @@ impl World {
                 self.flush(node);
             }
             Lasting::Deafness(node) => {
-                self.nodes[node.0].reads = true;
+                self.nodes[node.0].reading = Reading::Reads;
                 self.flush(node);
             }
             Lasting::Absence(server) => self.backends[server].away = None,

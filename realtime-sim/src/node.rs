@@ -5,7 +5,7 @@ use core::fmt;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use realtime_proto::{CloseReason, Instant};
+use realtime_proto::{CloseReason, Frame, Instant};
 
 use crate::host::Host;
 use crate::link::{Network, Parcel, Weather};
@@ -84,6 +84,18 @@ pub(crate) enum Sleep {
     Hanging,
 }
 
+/// What becomes of what is told to an application.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// It takes every event at once.
+    #[default]
+    Reads,
+    /// It takes none, and its driver hands on no more frames than the client wants.
+    Pauses,
+    /// It takes none, and its driver hands on all the same whatever arrives.
+    IsOverfed,
+}
+
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) host: Box<dyn Host>,
@@ -100,8 +112,7 @@ pub(crate) struct Node {
     pub(crate) sleep: Sleep,
     /// When it sleeps, until when.
     pub(crate) sleeps_until: Instant,
-    /// Whether the application takes events.
-    pub(crate) reads: bool,
+    pub(crate) reading: Reading,
     /// The link whose full buffer keeps the driver from writing, and since when.
     pub(crate) write_blocked: Option<(u64, Instant)>,
     /// What arrived while nobody could take it.
@@ -127,7 +138,7 @@ impl Node {
             partings: 0,
             sleep: Sleep::Awake,
             sleeps_until: Instant::EPOCH,
-            reads: true,
+            reading: Reading::Reads,
             write_blocked: None,
             inbox: VecDeque::new(),
             receptions: VecDeque::new(),
@@ -164,12 +175,27 @@ impl Node {
             return None;
         }
         // What waits for the application wakes nobody while the application does not look.
-        let at = if self.reads { self.host.poll_timeout() } else { self.host.poll_timer() };
+        let at = if self.reads() { self.host.poll_timeout() } else { self.host.poll_timer() };
         self.clock.reaches(at?, now).map(|at| at.max(now))
+    }
+
+    /// Whether its application takes events.
+    pub(crate) fn reads(&self) -> bool {
+        self.reading == Reading::Reads
     }
 
     /// Whether it takes what arrives.
     pub(crate) fn listens(&self) -> bool {
-        self.sleep == Sleep::Awake && self.host.wants_frames()
+        let takes = self.reading == Reading::IsOverfed || self.host.wants_frames();
+        self.sleep == Sleep::Awake && takes
+    }
+
+    /// Gives its client a frame, which tells whether it took it: one that has no room for more may
+    /// drop it.
+    pub(crate) fn feed(&mut self, socket: u32, frame: &Frame, clock: Instant) -> bool {
+        let dropped = |host: &dyn Host| host.stats().map(|stats| stats.frames_dropped);
+        let before = (!self.host.wants_frames()).then(|| dropped(&*self.host));
+        self.host.handle_frame(socket, frame.clone(), clock);
+        before.is_none_or(|before| before == dropped(&*self.host))
     }
 }

@@ -197,8 +197,11 @@ impl World {
                     || describe_frame(&frame, Sender::Server),
                 );
                 self.tally.to_nodes += 1;
-                self.oracle.on_node_receives(name, (id, server), &frame, (clock, now));
-                node.host.handle_frame(socket, frame, clock);
+                if node.feed(socket, &frame, clock) {
+                    self.oracle.on_node_receives(name, (id, server), &frame, (clock, now));
+                } else {
+                    self.oracle.on_node_drops(name, clock);
+                }
             }
             Carried::Failed(reason) => {
                 (link.wanted, link.open) = (false, false);
@@ -279,7 +282,7 @@ impl World {
                 self.carry_out(id, asked);
                 continue;
             }
-            if !node.reads || stuck {
+            if !node.reads() || stuck {
                 return self.oracle.on_waits(id, node.clock.read(now));
             }
             let (clock, latest) = (node.clock.read(now), node.time(now).1);

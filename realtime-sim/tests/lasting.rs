@@ -92,6 +92,15 @@ fn an_application_that_takes_nothing_for_a_minute_takes_nothing_for_a_minute() {
 }
 
 #[test]
+fn a_client_that_is_fed_more_than_it_wants_drops_frames_and_says_so_when_its_application_reads() {
+    let cast = ANA.replace("seed 1\n", "seed 1\nset events-max 4\n");
+    let records =
+        play(&cast, "+1s overfeed ana 10s\n+1s garbage-flood ana 400\n+20s ana send room\n");
+    assert_eq!(times(&records, "node0", "tells", "rejoining: events overflowed"), [11_000]);
+    assert_eq!(times(&records, "node0", "tells", "gap of messages").len(), 1);
+}
+
+#[test]
 fn a_drain_is_over_when_the_world_is_healed() {
     let cast = "seed 1\nclient ana\nclient ben\ntopic room realtime:room\n\
                 +0ms ana connect\n+0ms ben connect\n+0ms ana open room\n+0ms ben open room\n";

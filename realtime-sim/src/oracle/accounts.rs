@@ -23,6 +23,9 @@ pub(super) struct Post {
 pub(super) struct Accounts {
     seats: BTreeMap<(NodeId, TopicId), Seat>,
     books: BTreeMap<(NodeId, ChannelKey), Book>,
+    /// When each that had no room for a frame had none the last time, by its clock, until it tells of
+    /// it: any channel of its may do so then.
+    dropped_at: BTreeMap<NodeId, Instant>,
 }
 
 /// What passed one node's end of one topic, whatever channels it had.
@@ -66,6 +69,8 @@ struct Flow {
     whole_until: Instant,
     /// Whether it was lost since, and nothing was told yet of what may be missing.
     is_broken: bool,
+    /// When a frame was dropped that may have been of it, until something is said to be missing then.
+    dropped_at: Option<Instant>,
 }
 
 /// A message that a channel is owed, or a word that it is missing.
@@ -83,6 +88,12 @@ impl Accounts {
     pub(super) fn on_restarted(&mut self, node: NodeId) {
         self.seats.retain(|(of, _), _| *of != node);
         self.books.retain(|(of, _), _| *of != node);
+        self.dropped_at.remove(&node);
+    }
+
+    fn book_mut(&mut self, node: NodeId, key: ChannelKey) -> &mut Book {
+        let dropped_at = self.dropped_at.get(&node).copied();
+        self.books.entry((node, key)).or_insert_with(|| Book::new(dropped_at))
     }
 
     /// The clock of a node goes back. What its client did not see of it never was.
@@ -113,6 +124,14 @@ impl Accounts {
     /// A node joined a topic on a server.
     pub(super) fn on_joined(&mut self, node: NodeId, topic: TopicId, server: usize, now: Instant) {
         self.seats.entry((node, topic)).or_default().home = Some((server, now));
+    }
+
+    /// A frame came to a node that had no room for it: whatever is in it may be missing.
+    pub(super) fn on_dropped(&mut self, node: NodeId, clock: Instant) {
+        self.dropped_at.insert(node, clock);
+        for (_, book) in self.books.iter_mut().filter(|((of, _), _)| *of == node) {
+            (book.messages.dropped_at, book.changes.dropped_at) = (Some(clock), Some(clock));
+        }
     }
 
     /// A numbered message comes to a node.
@@ -161,7 +180,7 @@ impl Accounts {
     ) -> Verdict {
         match told {
             ChannelTold::Live => {
-                self.books.entry((node, key)).or_default().flows = true;
+                self.book_mut(node, key).flows = true;
                 Ok(())
             }
             ChannelTold::Broadcast { number: Some(number), has_id } => {
@@ -177,11 +196,16 @@ impl Accounts {
                 let Some(book) = self.books.get_mut(&(node, key)) else { return Ok(()) };
                 book.due.retain(|due| due.post.stream != *stream || !due.is_within(*from, *to));
                 // Row changes may begin anew without a word; messages are lost with their join.
-                let broken = book.messages.is_broken || is_manager || *stream == Missed::Changes;
+                let broken = book.messages.is_lost() || is_manager || *stream == Missed::Changes;
                 must(broken, "G10", || {
                     format!("{key:?} has a gap from {from} to {to}, and nothing was lost")
                 })?;
-                book.flow_mut(*stream).on_resumed(*from, *to, latest)
+                let verdict = book.flow_mut(*stream).on_resumed(*from, *to, latest);
+                if !is_manager {
+                    // Who comes to a manager may share a channel whose turn is yet to come.
+                    self.dropped_at.retain(|of, at| *of != node || *at > *to);
+                }
+                verdict
             }
             ChannelTold::Recovered { contiguous, from, to } => {
                 let Some(book) = self.books.get_mut(&(node, key)) else { return Ok(()) };
@@ -202,7 +226,7 @@ impl Accounts {
                 Ok(())
             }
             ChannelTold::Errored { .. } | ChannelTold::Rejoining | ChannelTold::Stopped { .. } => {
-                let book = self.books.entry((node, key)).or_default();
+                let book = self.book_mut(node, key);
                 book.changes.is_broken = true;
                 // A manager says the same of a channel that joins again.
                 book.messages.is_broken |=
@@ -237,10 +261,10 @@ impl Accounts {
         };
         let Some(arrival) = seat.arrived.drain(..=at).next_back() else { return Ok(()) };
         must(!arrival.stale, "G4", || format!("{key:?} is told {number} of an older join"))?;
-        let book = self.books.entry((node, key)).or_default();
+        let book = self.book_mut(node, key);
         let first = book.delivered.insert(number);
         let flow = book.flow_mut(stream);
-        if !flow.is_broken {
+        if !flow.is_lost() {
             flow.whole_until = flow.whole_until.max(arrival.whole_until);
         }
         book.due.retain(|due| due.post.number != number);
@@ -274,6 +298,11 @@ impl Accounts {
 }
 
 impl Book {
+    fn new(dropped_at: Option<Instant>) -> Self {
+        let flow = || Flow { dropped_at, ..Flow::default() };
+        Self { messages: flow(), changes: flow(), ..Self::default() }
+    }
+
     const fn flow_mut(&mut self, stream: Missed) -> &mut Flow {
         match stream {
             Missed::Messages => &mut self.messages,
@@ -283,9 +312,14 @@ impl Book {
 }
 
 impl Flow {
+    const fn is_lost(&self) -> bool {
+        self.is_broken || self.dropped_at.is_some()
+    }
+
     /// It flows again, and what it carried in this window may be missing.
     fn on_resumed(&mut self, from: Instant, to: Instant, latest: Instant) -> Verdict {
         self.is_broken = false;
+        self.dropped_at.take_if(|at| *at <= to);
         let whole_until = self.whole_until;
         must(whole_until <= from, "G10", || {
             format!(

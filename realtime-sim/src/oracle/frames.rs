@@ -158,6 +158,11 @@ impl Oracle {
         }
     }
 
+    /// A frame came to a node that had no room for it.
+    pub(crate) fn on_node_drops(&mut self, node: NodeId, clock: Instant) {
+        self.accounts.on_dropped(node, clock);
+    }
+
     /// A frame is about to be given to a server.
     pub(crate) fn on_server_receives(&mut self, at: At, node: NodeId, frame: &Frame, now: Instant) {
         if self.script.is_none() {

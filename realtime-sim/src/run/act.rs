@@ -9,7 +9,7 @@ use crate::NodeId;
 use crate::app::Deed;
 use crate::credentials::{self, BEGIN};
 use crate::fault::WhoNotices;
-use crate::node::Sleep;
+use crate::node::{Reading, Sleep};
 use crate::scenario::{Act, ActorId, Part, TopicId};
 use crate::subject::{ChannelKey, Command, Performed, Role, numbered};
 
@@ -205,7 +205,7 @@ impl Stage<'_> {
         player.inbox.clear();
         player.write_blocked = None;
         player.sleep = Sleep::Awake;
-        player.reads = true;
+        player.reading = Reading::Reads;
         self.world.oracle.on_restarted(node);
         self.world.refresh_deadline(node);
         let wanted = core::mem::take(&mut self.actors[at].wanted);

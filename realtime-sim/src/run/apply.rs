@@ -13,7 +13,7 @@ use crate::coverage::Conditions;
 use crate::credentials::BEGIN;
 use crate::fault::{Lasting, Sky, WhoNotices};
 use crate::link::End;
-use crate::node::{Reception, Sleep};
+use crate::node::{Reading, Reception, Sleep};
 use crate::scenario::{ActorId, Data, Fault, Garbage, Op, ServerId, TopicId};
 use crate::subject::TABLE;
 use crate::world::Due;
@@ -418,15 +418,22 @@ impl Stage<'_> {
                 self.set_wall(self.node(*who), unix);
             }
             Fault::StopReading { who, span } => {
-                let node = self.node(*who);
-                self.world.nodes[node.0].reads = false;
-                self.world.flush(node);
-                self.world.last(Lasting::Deafness(node), *span);
+                self.stop_reading(self.node(*who), Reading::Pauses, *span);
+            }
+            Fault::Overfeed { who, span } => {
+                self.stop_reading(self.node(*who), Reading::IsOverfed, *span);
             }
             Fault::TokenEnds { who, within } => self.set_token(*who, *within),
             Fault::AppRestart { who } => self.restart(*who),
             _ => {}
         }
+    }
+
+    /// An application takes no events for a while.
+    fn stop_reading(&mut self, node: NodeId, reading: Reading, span: Duration) {
+        self.world.nodes[node.0].reading = reading;
+        self.world.flush(node);
+        self.world.last(Lasting::Deafness(node), span);
     }
 }
 

@@ -467,6 +467,8 @@ steps! {
     WallBack "wall-back" { who: ActorId, span: Duration }
     /// The application takes no events for a while.
     StopReading "stop-reading" { who: ActorId, span: Duration }
+    /// The application takes no events for a while, and its driver hands on more frames than the client wants.
+    Overfeed "overfeed" { who: ActorId, span: Duration }
     /// The application is killed and starts again at once, without a goodbye.
     AppRestart "app-restart" { who: ActorId }
 }

@@ -80,12 +80,16 @@ impl Scenario {
 }
 
 fn draw(seed: Seed, profile: Profile, draw: &mut Draw) -> Scenario {
-    let cast = draw_cast(draw);
+    let mut cast = draw_cast(draw);
     let mut steps = Vec::new();
     for at in 0..cast.actors.len() {
         begin(ActorId(at as u8), draw, &cast, &mut steps);
     }
     let faults = enabled(profile, draw);
+    if faults.contains(&FaultKind::Overfeed) {
+        // Who has room for hundreds of events is hardly ever fed too much.
+        cast.settings.events_max = 4 + draw.below(8) as u32;
+    }
     let acts = subset(draw, ActKind::ALL, 2);
     // How often what kind of step comes, how far apart, and how many there are.
     let mut weights = [1 + draw.below(8), 1 + draw.below(6), draw.below(8)];
@@ -228,6 +232,7 @@ fn draw_fault(kind: FaultKind, draw: &mut Draw, cast: &Cast) -> Fault {
         // Hours are cheap for who sleeps and dear for who does not.
         Fault::Hibernate { who, .. } => Fault::Hibernate { who, hours: 1 + draw.below(3) as u32 },
         Fault::GarbageFlood { who, count } => Fault::GarbageFlood { who, count: count * 40 },
+        Fault::Overfeed { who, span } => Fault::Overfeed { who, span: span * 8 },
         fault => fault,
     }
 }

@@ -549,7 +549,7 @@ impl World {
         node.host.handle_timeout(clock);
         self.flush(id);
         let node = &self.nodes[id.0];
-        if !node.reads || node.sleep != Sleep::Awake || node.write_blocked.is_some() {
+        if !node.reads() || node.sleep != Sleep::Awake || node.write_blocked.is_some() {
             return;
         }
         let next = node.host.poll_timeout();

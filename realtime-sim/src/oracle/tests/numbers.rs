@@ -210,6 +210,25 @@ fn a_broadcast_that_waited_at_the_server_is_owed_once_it_is_sent_on_to_who_was_t
 }
 
 #[test]
+fn what_comes_behind_a_frame_that_was_dropped_is_no_proof_that_all_came() {
+    for (drops, rule) in [(false, "G10"), (true, "")] {
+        let mut bench = Bench::live(ANA);
+        if drops {
+            bench.oracle.on_node_drops(ANA, bench.now);
+        }
+        bench.pass(1_000);
+        bench.sends(ANA, r#"[null,"2","phoenix","heartbeat",{}]"#);
+        bench.receives(ANA, r#"[null,"2","phoenix","phx_reply",{"status":"ok","response":{}}]"#);
+        bench.receives_number(ANA, "null", 1, "");
+        bench.tells_of(ANA, 1, came(1));
+        bench.tells_of(ANA, 1, ChannelTold::Rejoining);
+        let (from, to) = (Instant::EPOCH, bench.now);
+        bench.tells_of(ANA, 1, ChannelTold::Gap { stream: Missed::Messages, from, to });
+        assert_eq!(bench.found(), rule, "{drops}");
+    }
+}
+
+#[test]
 fn a_contiguous_replay_that_lacks_a_stored_message_is_found() {
     for (stored, rule) in [(false, ""), (true, "G10")] {
         let mut bench = Bench::live(ANA);
