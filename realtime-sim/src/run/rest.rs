@@ -85,6 +85,8 @@ impl Stage<'_> {
     /// the healing they were live for good.
     pub(super) fn wait_until_live(&mut self) -> Option<Duration> {
         const REVIVE_EVERY: Duration = Duration::from_secs(1);
+        /// So long, after all must be live, what is under way yet is waited for.
+        const ARRIVES_WITHIN: Duration = Duration::from_secs(600);
         let settings = &self.scenario.cast.settings;
         let promised = client_config(&self.scenario.cast, "").live_within();
         self.world.oracle.check_promise(settings, promised, self.world.now);
@@ -106,13 +108,20 @@ impl Stage<'_> {
             }
             let until = self.live_since.map(|since| since + stays_for);
             match until.map(|until| until.saturating_duration_since(now)) {
-                Some(Duration::ZERO) => {
+                Some(Duration::ZERO) if self.is_quiet() || now > latest + ARRIVES_WITHIN => {
                     let since = self.live_since.unwrap_or(now);
                     return Some(since.saturating_duration_since(begin));
                 }
-                rest => self.pass(rest.unwrap_or(REVIVE_EVERY).min(REVIVE_EVERY)),
+                Some(Duration::ZERO) | None => self.pass(REVIVE_EVERY),
+                Some(rest) => self.pass(rest.min(REVIVE_EVERY)),
             }
         }
+    }
+
+    /// Whether no server has a session yet that its client is done with: what was under way to it may
+    /// take long, and its close is behind that.
+    fn is_quiet(&self) -> bool {
+        self.world.links.values().all(|link| link.wanted || link.session.is_none())
     }
 
     /// Whether everything is live at this moment, once it is healed.
