@@ -159,8 +159,8 @@ impl Conduct {
         self.links.retain(|_, (of, _)| *of != node);
     }
 
-    /// The clock of a node goes back, and its deadlines are further away than they were.
-    pub(super) fn on_clock_back(&mut self, node: NodeId) {
+    /// The clock of a node goes back or stands still, and its deadlines are further away than they were.
+    pub(super) fn on_clock_late(&mut self, node: NodeId) {
         self.nodes.entry(node).or_default().is_late = true;
     }
 

@@ -214,8 +214,13 @@ impl Oracle {
     /// The clock of a node goes back, whose client saw nothing later than `seen`.
     pub(crate) fn on_clock_back(&mut self, node: NodeId, seen: Instant) {
         self.accounts.on_clock_back(node, seen);
-        self.conduct.on_clock_back(node);
+        self.conduct.on_clock_late(node);
         self.patience.on_late(node);
+    }
+
+    /// The clock of a node stands still.
+    pub(crate) fn on_clock_stopped(&mut self, node: NodeId) {
+        self.conduct.on_clock_late(node);
     }
 
     /// The timers of a node come whenever somebody chooses.

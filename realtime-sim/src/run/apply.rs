@@ -406,6 +406,7 @@ impl Stage<'_> {
             Fault::ClockStop { who, span } => {
                 let node = self.node(*who);
                 self.world.nodes[node.0].clock.stop(now);
+                self.world.oracle.on_clock_stopped(node);
                 self.world.refresh_deadline(node);
                 self.world.last(Lasting::StoppedClock(node), *span);
             }
