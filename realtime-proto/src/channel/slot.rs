@@ -44,7 +44,7 @@ pub(crate) struct Slot {
     pub(crate) time_to_live: Option<Duration>,
     /// Joins that were sent.
     pub(crate) joins: u64,
-    /// The connection on which the last join was given up and left; the server may have accepted it.
+    /// The connection on which the topic was left before; the server may have accepted that join.
     pub(crate) left_on: Option<SocketId>,
     /// When the current join was accepted.
     pub(crate) joined_at: Option<Instant>,

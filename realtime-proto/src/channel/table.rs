@@ -77,6 +77,12 @@ impl Table {
         self.topics.get(topic).copied()
     }
 
+    /// Whether a channel that is being left had the topic. The cost is that of a look at each channel,
+    /// while one is being left.
+    pub(crate) fn is_left(&self, topic: &str) -> bool {
+        self.len > self.topics.len() && self.iter().any(|slot| *slot.topic == *topic)
+    }
+
     pub(crate) const fn len(&self) -> usize {
         self.len
     }

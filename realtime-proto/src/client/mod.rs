@@ -205,8 +205,14 @@ impl Client {
         if self.channels.len() >= limits.channels_max {
             return Err(OpenError::TooMany { max: limits.channels_max });
         }
+        let left_on = self.ctx.socket.id().filter(|_| self.channels.is_left(topic));
         let (topic, ctx): (Arc<str>, &Context) = (topic.into(), &self.ctx);
-        let id = self.channels.insert(&topic, |id| Slot::new(id, Arc::clone(&topic), config, ctx));
+        let new = |id| {
+            let mut slot = Slot::new(id, Arc::clone(&topic), config, ctx);
+            slot.left_on = left_on;
+            slot
+        };
+        let id = self.channels.insert(&topic, new);
         self.ctx.timers.cancel(Timer::Empty);
         if self.ctx.socket.connection().is_some() {
             self.on_channel_input(id, Input::SocketOpened, now);
