@@ -256,7 +256,11 @@ fn an_overflow_is_healed_as_soon_as_there_is_room_and_not_before() {
     let broadcast = format!(r#"["1",null,"{TOPIC}","broadcast",{{"event":"n","payload":{{}}}}]"#);
     (0..10).for_each(|_| says(&mut manager, socket, broadcast.clone(), now));
     assert!(manager.stats().frames_dropped > 0);
-    let then = now + secs(5);
+    // Neither a command nor a deadline has it join meanwhile.
+    manager.probe(now);
+    let Some(Transmit::Frame { frame, .. }) = manager.poll_transmit() else { panic!("it probes") };
+    assert!(String::from_utf8_lossy(frame.as_bytes()).contains("heartbeat"), "{frame:?}");
+    let then = now + secs(1);
     manager.handle_timeout(then);
     assert!(manager.poll_transmit().is_none(), "nobody would hear of the join");
     while manager.poll_event().is_some() {}
@@ -265,6 +269,24 @@ fn an_overflow_is_healed_as_soon_as_there_is_room_and_not_before() {
     manager.handle_timeout(later);
     let Some(Transmit::Frame { frame, .. }) = manager.poll_transmit() else { panic!("it joins") };
     assert!(String::from_utf8_lossy(frame.as_bytes()).contains("phx_join"), "{frame:?}");
+}
+
+#[test]
+fn a_frame_of_a_connection_that_is_gone_is_none_that_was_dropped() {
+    let mut limits = Limits::default();
+    limits.events_queued_max = 3;
+    let (mut manager, socket) = by_hand(limits);
+    let now = Instant::EPOCH;
+    manager.subscribe_to_entity(&contact(), &EntityOptions::default(), now).unwrap();
+    while manager.poll_transmit().is_some() {}
+    accepts(&mut manager, socket, 1, ROW, now);
+    let broadcast = format!(r#"["1",null,"{TOPIC}","broadcast",{{"event":"n","payload":{{}}}}]"#);
+    (0..10).for_each(|_| says(&mut manager, socket, broadcast.clone(), now));
+    let dropped = manager.stats().frames_dropped;
+    manager.handle_close(socket, CloseReason::Lost { detail: "reset".into() }, now);
+    says(&mut manager, socket, broadcast, now);
+    let stats = manager.stats();
+    assert_eq!((stats.frames_dropped, stats.stale_sockets), (dropped, 1));
 }
 
 #[test]

@@ -126,6 +126,8 @@ impl Client {
                 self.forget_channel(id);
             }
         }
+        // What was dropped is missing since as long as all that was lost with the connection.
+        self.ctx.overflowed = None;
     }
 
     fn plan_reconnect(&mut self, cause: &Cause) -> Socket {

@@ -15,7 +15,7 @@ use crate::time::Instant;
 use crate::timer::Timer;
 use crate::transmit::{CloseReason, Frame, Transmit};
 
-/// How long after the latest input a deadline is that heals an overflow: it is to be later (G7).
+/// The deadline that heals an overflow is so long after the latest input, to be later than its (G7).
 const HEALS_AFTER: Duration = Duration::from_millis(1);
 
 /// How long an attempt waits at a time while the application takes no events.
@@ -218,7 +218,8 @@ impl Client {
         heals_at.into_iter().chain(deadline).min()
     }
 
-    /// Why the next [`handle_timeout`](Self::handle_timeout) is due.
+    /// The next timer: why the next [`handle_timeout`](Self::handle_timeout) is due, but for output
+    /// that waits and for an overflow.
     ///
     /// # Examples
     ///

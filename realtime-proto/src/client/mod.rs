@@ -17,7 +17,7 @@ use crate::channel::{ChannelInfo, Fate, Input, Slot, Table};
 use crate::config::{ChannelConfig, Config, Flavor};
 use crate::context::Context;
 use crate::error::OpenError;
-use crate::ids::{ChannelId, ConnectionId};
+use crate::ids::{ChannelId, ConnectionId, SocketId};
 use crate::limits::Limits;
 use crate::socket::{ConnectionState, Socket};
 use crate::stats::Stats;
@@ -510,14 +510,17 @@ impl Client {
         !self.ctx.events.is_empty()
     }
 
-    /// Counts a frame that the application left no room for.
-    pub(crate) fn drop_frame(&mut self) {
-        self.ctx.drop_frame();
+    /// A frame came for which the application left no room.
+    pub(crate) fn drop_frame(&mut self, socket: SocketId, now: Instant) {
+        self.advance(now);
+        if self.hears(socket) {
+            self.ctx.drop_frame();
+        }
     }
 
-    /// Whether attempts wait because nobody would hear of them.
-    pub(crate) const fn set_unheard(&mut self, unheard: bool) {
-        self.unheard = unheard;
+    /// The application has too many events to take already: attempts wait, for nobody would hear.
+    pub(crate) const fn on_unheard(&mut self) {
+        self.unheard = true;
     }
 
     /// The application takes events again; what waits for that is due from now on and not before.

@@ -35,15 +35,23 @@ enum Generation {
 }
 
 impl Client {
-    pub(super) fn on_frame(&mut self, socket: SocketId, frame: &Frame) {
+    /// Whether a frame is of the connection there is; then something was heard of it.
+    pub(super) fn hears(&mut self, socket: SocketId) -> bool {
         let now = self.ctx.now;
         let connection = self.ctx.socket.connection_mut();
         let Some(connection) = connection.filter(|connection| connection.id == socket) else {
             self.ctx.stats.stale_sockets += 1;
-            return;
+            return false;
         };
         connection.heard_at = Some(now);
         self.ctx.stats.frames_received += 1;
+        true
+    }
+
+    pub(super) fn on_frame(&mut self, socket: SocketId, frame: &Frame) {
+        if !self.hears(socket) {
+            return;
+        }
         let limits = &self.ctx.config.limits;
         let (bytes, max) = (frame.as_bytes().len(), limits.frame_bytes_max);
         if self.ctx.events.len() >= 2 * limits.events_queued_max {

@@ -48,6 +48,9 @@ impl Manager {
             }
         }
         self.end_cleanups();
+        if !self.wants_frames() {
+            self.pool.on_unheard();
+        }
     }
 
     /// All connections use one token, so what one misses is told once: the others add nothing,

@@ -53,7 +53,7 @@ impl Manager {
         let now = self.advance(now);
         let full = self.events.len() >= 2 * self.events_queued_max;
         match self.pool.client_of(socket) {
-            Some(client) if full => return client.drop_frame(),
+            Some(client) if full => return client.drop_frame(socket, now),
             Some(client) => client.handle_frame(socket, frame, now),
             None => {}
         }
@@ -108,7 +108,7 @@ impl Manager {
     /// ```
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.advance(now);
-        self.pool.handle_timeout(!self.wants_frames(), now);
+        self.pool.handle_timeout(now);
         while let Some(id) = self.registry.pop_lingered(self.now) {
             // A broadcast that waits for the join keeps the channel until it has its outcome.
             if self.is_idle(id) {
@@ -174,9 +174,9 @@ impl Manager {
     /// ```
     #[must_use]
     pub fn poll_event(&mut self) -> Option<ManagerEvent> {
-        let full = !self.wants_frames();
+        let was_unheard = !self.wants_frames();
         let event = self.events.pop_front();
-        if full && self.wants_frames() {
+        if was_unheard && self.wants_frames() {
             self.pool.on_heard(self.now);
         }
         if self.events.is_empty() && self.events.capacity() > Self::EVENTS_KEPT {

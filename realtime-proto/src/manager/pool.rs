@@ -225,10 +225,8 @@ impl Pool {
         self.clients.values_mut().for_each(|client| client.probe(now));
     }
 
-    /// `unheard` says that the application has too many events to take already.
-    pub(super) fn handle_timeout(&mut self, unheard: bool, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         for client in self.clients.values_mut() {
-            client.set_unheard(unheard);
             if client.poll_timeout().is_some_and(|deadline| deadline <= now) {
                 client.handle_timeout(now);
             }
@@ -253,6 +251,11 @@ impl Pool {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.clients.values().filter_map(Client::poll_timeout).min()
+    }
+
+    /// The application has too many events to take already.
+    pub(super) fn on_unheard(&mut self) {
+        self.clients.values_mut().for_each(Client::on_unheard);
     }
 
     /// The application has taken so many events that there is room for more.
