@@ -61,8 +61,15 @@ struct Line {
     is_open: bool,
     /// The heartbeat that left last, until it is answered.
     beat: Option<(String, Instant)>,
-    /// By topic: when the join left that left last, and whether it was accepted.
-    joins: BTreeMap<String, (Instant, bool)>,
+    /// By topic: the join that left last.
+    joins: BTreeMap<String, Join>,
+}
+
+#[derive(Debug)]
+struct Join {
+    msg_ref: String,
+    left_at: Instant,
+    accepted: bool,
 }
 
 /// How a connection ended, as it was told.
@@ -222,8 +229,10 @@ impl Patience {
                 Ok(())
             }
             "phx_join" => {
+                let msg_ref = envelope.msg_ref.as_deref().unwrap_or_default().into();
                 if let Some(line) = self.links.get_mut(&link) {
-                    line.joins.insert(topic.into(), (clock, false));
+                    let join = Join { msg_ref, left_at: clock, accepted: false };
+                    line.joins.insert(topic.into(), join);
                 }
                 let waits = self.nodes.get_mut(&node).filter(|waits| !waits.is_late);
                 let at = waits.and_then(|waits| waits.rejoins.remove(topic));
@@ -235,9 +244,11 @@ impl Patience {
                 let waits = self.nodes.get(&node);
                 let id = script.topic(topic);
                 let given_up = id.and_then(|id| waits?.given_up.get(&id));
-                // A join that is not answered in time is taken back, whoever waits for it.
-                let joins = self.links.get(&link).and_then(|line| line.joins.get(topic));
-                let given_up = given_up.filter(|_| joins.is_some_and(|(_, accepted)| *accepted));
+                // A join that is not answered in time is taken back, whoever waits for it; be it one
+                // that nobody wrote in time.
+                let join = self.links.get(&link).and_then(|line| line.joins.get(topic));
+                let join = join.filter(|join| Some(&*join.msg_ref) == envelope.join_ref.as_deref());
+                let given_up = given_up.filter(|_| join.is_some_and(|join| join.accepted));
                 let Some(until) = given_up.map(|at| *at + script.linger) else { return Ok(()) };
                 must(until <= now, "manners", || {
                     format!("{topic} is left, and was to be kept until {until}")
@@ -250,8 +261,8 @@ impl Patience {
     /// A frame arrives at a node; `joins` when it is the acceptance of the newest join.
     pub(super) fn on_arrives(&mut self, link: u64, envelope: &Envelope<'_>, joins: bool) {
         let Some(line) = self.links.get_mut(&link) else { return };
-        if let (true, Some((_, accepted))) = (joins, line.joins.get_mut(&*envelope.topic)) {
-            *accepted = true;
+        if let (true, Some(join)) = (joins, line.joins.get_mut(&*envelope.topic)) {
+            join.accepted = true;
         }
         if envelope.topic == "phoenix" {
             let msg_ref = envelope.msg_ref.as_deref();
@@ -337,7 +348,8 @@ impl Patience {
     ) -> Verdict {
         let topic = &spec.topic;
         let lines = self.links.values().filter(|line| line.of.0 == node);
-        let joined_at = lines.filter_map(|line| line.joins.get(topic).map(|(at, _)| *at)).max();
+        let joined_at =
+            lines.filter_map(|line| line.joins.get(topic).map(|join| join.left_at)).max();
         let (Some(at), Some(waits)) = (joined_at, self.nodes.get(&node)) else { return Ok(()) };
         waits.check("a join", at, script.joined_within(spec), clock)
     }
