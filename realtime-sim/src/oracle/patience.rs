@@ -247,7 +247,8 @@ impl Patience {
                 // A join that is not answered in time is taken back, whoever waits for it; be it one
                 // that nobody wrote in time.
                 let join = self.links.get(&link).and_then(|line| line.joins.get(topic));
-                let join = join.filter(|join| Some(&*join.msg_ref) == envelope.join_ref.as_deref());
+                let named = envelope.join_ref.as_deref();
+                let join = join.filter(|join| named.is_none_or(|named| named == join.msg_ref));
                 let given_up = given_up.filter(|_| join.is_some_and(|join| join.accepted));
                 let Some(until) = given_up.map(|at| *at + script.linger) else { return Ok(()) };
                 must(until <= now, "manners", || {
