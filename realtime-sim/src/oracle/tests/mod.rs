@@ -16,7 +16,7 @@ use super::*;
 use crate::World;
 use crate::coverage::PushEnd;
 use crate::scenario::Scenario;
-use crate::subject::{ChannelKey, ChannelTold, MemberDiff, Told};
+use crate::subject::{ChannelKey, ChannelTold, Command, MemberDiff, Told};
 
 const ANA: NodeId = NodeId(0);
 const BEN: NodeId = NodeId(1);
@@ -522,4 +522,16 @@ fn a_gap_of_messages_on_a_channel_that_lost_nothing_is_found() {
     let told = gap(&bench);
     bench.tells_of(ANA, 1, told);
     assert_eq!(bench.found(), "G10");
+}
+
+#[test]
+fn a_wait_is_asked_of_nobody_beside_a_status_that_no_wait_helps() {
+    for (status, rule) in [(503, "manners"), (429, "manners"), (401, ""), (404, "")] {
+        let mut bench = Bench::new();
+        bench.oracle.on_asked(ANA, &Command::Connect, bench.now);
+        bench.oracle.on_connects((ANA, 0), LINK, bench.now, bench.now);
+        bench.oracle.on_told_to_wait(LINK, status, bench.now + Duration::from_secs(5));
+        bench.oracle.on_connects((ANA, 0), LINK + 9, bench.now, bench.now);
+        assert_eq!(bench.found(), rule, "{status}");
+    }
 }

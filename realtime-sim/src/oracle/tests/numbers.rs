@@ -209,6 +209,17 @@ fn a_broadcast_that_waited_at_the_server_is_owed_once_it_is_sent_on_to_who_was_t
     }
 }
 
+/// The heartbeat is answered, a number comes behind that, and then all since the beginning is said to
+/// be missing.
+fn answers_and_loses(bench: &mut Bench) {
+    bench.receives(ANA, r#"[null,"2","phoenix","phx_reply",{"status":"ok","response":{}}]"#);
+    bench.receives_number(ANA, "null", 1, "");
+    bench.tells_of(ANA, 1, came(1));
+    bench.tells_of(ANA, 1, ChannelTold::Rejoining);
+    let (from, to) = (Instant::EPOCH, bench.now);
+    bench.tells_of(ANA, 1, ChannelTold::Gap { stream: Missed::Messages, from, to });
+}
+
 #[test]
 fn what_comes_behind_a_frame_that_was_dropped_is_no_proof_that_all_came() {
     for (drops, rule) in [(false, "G10"), (true, "")] {
@@ -218,13 +229,27 @@ fn what_comes_behind_a_frame_that_was_dropped_is_no_proof_that_all_came() {
         }
         bench.pass(1_000);
         bench.sends(ANA, r#"[null,"2","phoenix","heartbeat",{}]"#);
-        bench.receives(ANA, r#"[null,"2","phoenix","phx_reply",{"status":"ok","response":{}}]"#);
-        bench.receives_number(ANA, "null", 1, "");
-        bench.tells_of(ANA, 1, came(1));
-        bench.tells_of(ANA, 1, ChannelTold::Rejoining);
-        let (from, to) = (Instant::EPOCH, bench.now);
-        bench.tells_of(ANA, 1, ChannelTold::Gap { stream: Missed::Messages, from, to });
+        answers_and_loses(&mut bench);
         assert_eq!(bench.found(), rule, "{drops}");
+    }
+}
+
+#[test]
+fn once_it_is_told_what_was_dropped_a_further_channel_has_lost_nothing() {
+    for (is_told, rule) in [(false, ""), (true, "G10")] {
+        let mut bench = Bench::live(ANA);
+        bench.oracle.on_node_drops(ANA, bench.now);
+        let gap =
+            ChannelTold::Gap { stream: Missed::Messages, from: Instant::EPOCH, to: bench.now };
+        if is_told {
+            bench.tells_of(ANA, 1, ChannelTold::Rejoining);
+            bench.tells_of(ANA, 1, gap.clone());
+        }
+        bench.tells_of(ANA, 2, ChannelTold::Joined);
+        bench.tells_of(ANA, 2, ChannelTold::Live);
+        assert_eq!(bench.found(), "");
+        bench.tells_of(ANA, 2, gap);
+        assert_eq!(bench.found(), rule, "{is_told}");
     }
 }
 
@@ -275,12 +300,7 @@ fn an_answer_to_what_was_asked_before_a_sleep_proves_nothing() {
         if sleeps {
             bench.oracle.on_woke(ANA, true, bench.now);
         }
-        bench.receives(ANA, r#"[null,"2","phoenix","phx_reply",{"status":"ok","response":{}}]"#);
-        bench.receives_number(ANA, "null", 1, "");
-        bench.tells_of(ANA, 1, came(1));
-        bench.tells_of(ANA, 1, ChannelTold::Rejoining);
-        let (from, to) = (Instant::EPOCH, bench.now);
-        bench.tells_of(ANA, 1, ChannelTold::Gap { stream: Missed::Messages, from, to });
+        answers_and_loses(&mut bench);
         assert_eq!(bench.found(), rule, "{sleeps}");
     }
 }
