@@ -220,10 +220,9 @@ fn who_comes_between_an_overflow_and_the_join_it_takes_is_told_what_that_costs()
     join(&mut manager, 1, now);
     while manager.poll_event().is_some() {}
     // More comes than the application takes, and then it takes it.
-    let broadcast = format!(r#"["1",null,"{TOPIC}","broadcast",{{"event":"n","payload":{{}}}}]"#);
-    (0..10).for_each(|_| says(&mut manager, socket, broadcast.clone(), now));
+    (0..10).for_each(|_| says(&mut manager, socket, broadcast(), now));
     while manager.poll_event().is_some() {}
-    says(&mut manager, socket, broadcast, now);
+    says(&mut manager, socket, broadcast(), now);
     while manager.poll_event().is_some() {}
     let late = subscribe(&mut manager);
     let events = core::iter::from_fn(|| manager.poll_event()).collect::<Vec<_>>();
@@ -243,19 +242,30 @@ fn who_comes_between_an_overflow_and_the_join_it_takes_is_told_what_that_costs()
     assert_eq!(missed, [(early, false), (early, true), (late, false), (late, true)]);
 }
 
-#[test]
-fn an_overflow_is_healed_as_soon_as_there_is_room_and_not_before() {
+fn broadcast() -> String {
+    format!(r#"["1",null,"{TOPIC}","broadcast",{{"event":"n","payload":{{}}}}]"#)
+}
+
+/// A manager that has no room left and had to drop frames, and its socket.
+fn overfed() -> (Manager, SocketId) {
     let mut limits = Limits::default();
     limits.events_queued_max = 3;
     let (mut manager, socket) = by_hand(limits);
     let now = Instant::EPOCH;
-    manager.subscribe_to_entity(&contact(), &EntityOptions::default(), now).unwrap();
+    let options = EntityOptions::default();
+    manager.subscribe_to_entity(&contact(), &options, now).expect("the only subscription");
     while manager.poll_transmit().is_some() {}
     accepts(&mut manager, socket, 1, ROW, now);
     while manager.poll_event().is_some() {}
-    let broadcast = format!(r#"["1",null,"{TOPIC}","broadcast",{{"event":"n","payload":{{}}}}]"#);
-    (0..10).for_each(|_| says(&mut manager, socket, broadcast.clone(), now));
-    assert!(manager.stats().frames_dropped > 0);
+    (0..10).for_each(|_| says(&mut manager, socket, broadcast(), now));
+    assert!(manager.stats().frames_dropped > 0, "ten frames are more than six events");
+    (manager, socket)
+}
+
+#[test]
+fn an_overflow_is_healed_as_soon_as_there_is_room_and_not_before() {
+    let (mut manager, _) = overfed();
+    let now = Instant::EPOCH;
     // Neither a command nor a deadline has it join meanwhile.
     manager.probe(now);
     let Some(Transmit::Frame { frame, .. }) = manager.poll_transmit() else { panic!("it probes") };
@@ -273,18 +283,11 @@ fn an_overflow_is_healed_as_soon_as_there_is_room_and_not_before() {
 
 #[test]
 fn a_frame_of_a_connection_that_is_gone_is_none_that_was_dropped() {
-    let mut limits = Limits::default();
-    limits.events_queued_max = 3;
-    let (mut manager, socket) = by_hand(limits);
+    let (mut manager, socket) = overfed();
     let now = Instant::EPOCH;
-    manager.subscribe_to_entity(&contact(), &EntityOptions::default(), now).unwrap();
-    while manager.poll_transmit().is_some() {}
-    accepts(&mut manager, socket, 1, ROW, now);
-    let broadcast = format!(r#"["1",null,"{TOPIC}","broadcast",{{"event":"n","payload":{{}}}}]"#);
-    (0..10).for_each(|_| says(&mut manager, socket, broadcast.clone(), now));
     let dropped = manager.stats().frames_dropped;
     manager.handle_close(socket, CloseReason::Lost { detail: "reset".into() }, now);
-    says(&mut manager, socket, broadcast, now);
+    says(&mut manager, socket, broadcast(), now);
     let stats = manager.stats();
     assert_eq!((stats.frames_dropped, stats.stale_sockets), (dropped, 1));
 }
